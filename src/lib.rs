@@ -1,1 +1,6 @@
+//! Ringbolt: a drop-in replacement for the etcd server, one pinned thread per core, all I/O
+//! through io_uring. The modules stand in the order in which a write meets them;
+//! docs/ARCHITECTURE.md is the map.
 
+pub mod base;
+pub mod wire;

@@ -1,0 +1,97 @@
+//! Memory that O_DIRECT accepts: whole 4 KiB blocks at 4 KiB addresses, without unsafe code.
+
+/// The unit of direct I/O in bytes.
+pub const BLOCK_BYTES: usize = 4096;
+
+/// One aligned block.
+#[derive(Clone, Copy)]
+#[repr(C, align(4096))]
+struct Block([u8; BLOCK_BYTES]);
+
+/// A growing run of aligned blocks, written from the front and zero-padded to a whole block.
+#[derive(Clone, Default)]
+pub struct Blocks {
+    blocks: Vec<Block>,
+    written: usize,
+}
+
+impl std::fmt::Debug for Blocks {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Blocks({} B in {})", self.written, self.blocks.len())
+    }
+}
+
+impl Blocks {
+    /// No blocks yet.
+    #[must_use]
+    pub fn new() -> Blocks {
+        Blocks::default()
+    }
+
+    /// Appends `bytes` behind what was written.
+    pub fn extend(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let at = self.written % BLOCK_BYTES;
+            let index = self.written / BLOCK_BYTES;
+            if index == self.blocks.len() {
+                self.blocks.push(Block([0; BLOCK_BYTES]));
+            }
+            let take = bytes.len().min(BLOCK_BYTES - at);
+            let (head, tail) = bytes.split_at(take);
+            if let Some(block) = self.blocks.get_mut(index) {
+                block.0[at..at + take].copy_from_slice(head);
+            }
+            self.written += take;
+            bytes = tail;
+        }
+    }
+
+    /// Forgets the contents and keeps the memory.
+    pub fn clear(&mut self) {
+        self.blocks.clear();
+        self.written = 0;
+    }
+
+    /// Bytes written, without the padding.
+    #[must_use]
+    pub fn written(&self) -> usize {
+        self.written
+    }
+
+    /// Bytes in whole blocks, padding included: what goes to the disk.
+    #[must_use]
+    pub fn padded_len(&self) -> usize {
+        self.blocks.len() * BLOCK_BYTES
+    }
+
+    /// Address of the first block, for the kernel. Valid for `padded_len` bytes while `self` is
+    /// neither changed nor dropped.
+    #[must_use]
+    pub fn as_ptr(&self) -> *const u8 {
+        self.blocks.as_ptr().cast()
+    }
+
+    /// The blocks in order, for media that copy.
+    pub fn iter(&self) -> impl Iterator<Item = &[u8; BLOCK_BYTES]> {
+        self.blocks.iter().map(|block| &block.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pads_to_whole_aligned_blocks() {
+        let mut blocks = Blocks::new();
+        blocks.extend(&[7; 5000]);
+        blocks.extend(&[9; 10]);
+        assert_eq!(blocks.written(), 5010);
+        assert_eq!(blocks.padded_len(), 2 * BLOCK_BYTES);
+        assert_eq!(blocks.as_ptr() as usize % BLOCK_BYTES, 0);
+        let flat: Vec<u8> = blocks.iter().flatten().copied().collect();
+        assert!(flat[..5000].iter().all(|b| *b == 7));
+        assert!(flat[5000..5010].iter().all(|b| *b == 9));
+        assert!(flat[5010..].iter().all(|b| *b == 0));
+    }
+}

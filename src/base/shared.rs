@@ -1,0 +1,240 @@
+//! The few words that all cores share, and the ring of committed batches. Nothing else in this
+//! process is written by one core and read by another, but for mail.
+//!
+//! **K** is what is committed: published before any shard applies it. **V** is what is visible:
+//! the end of the contiguous run of batches that every shard they touch has applied.
+
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::batch::Batch;
+use super::limits::RING_BATCHES;
+use super::{CoreId, RaftIndex, Revision, Term};
+
+/// A batch's place in the ring: 1 for the first published since the process began.
+pub type Position = u64;
+
+/// Shared words and the ring.
+#[derive(Debug)]
+pub struct Shared {
+    slots: Vec<Mutex<Option<(Position, Arc<Batch>)>>>,
+    committed: AtomicU64,
+    committed_revision: AtomicI64,
+    visible: AtomicU64,
+    visible_index: AtomicU64,
+    visible_revision: AtomicI64,
+    visible_compact: AtomicI64,
+    /// The newest revision taken by an evaluation.
+    counter: AtomicI64,
+    term: AtomicU64,
+    has_leader: AtomicBool,
+    admitted: AtomicI64,
+    /// Position up to which each core has consumed the ring, shards and hub both.
+    consumed: Vec<AtomicU64>,
+    /// Bytes that each shard's records take, overhead included.
+    shard_bytes: Vec<AtomicU64>,
+    /// Live keys of each shard.
+    shard_keys: Vec<AtomicU64>,
+}
+
+impl Shared {
+    /// Words for `cores` cores and `shards` shards over an empty store.
+    #[must_use]
+    pub fn new(cores: u16, shards: u16) -> Shared {
+        Shared {
+            slots: (0..RING_BATCHES).map(|_| Mutex::new(None)).collect(),
+            committed: AtomicU64::new(0),
+            committed_revision: AtomicI64::new(Revision::EMPTY.0),
+            visible: AtomicU64::new(0),
+            visible_index: AtomicU64::new(0),
+            visible_revision: AtomicI64::new(Revision::EMPTY.0),
+            visible_compact: AtomicI64::new(-1),
+            counter: AtomicI64::new(Revision::EMPTY.0),
+            term: AtomicU64::new(0),
+            has_leader: AtomicBool::new(false),
+            admitted: AtomicI64::new(0),
+            consumed: (0..cores).map(|_| AtomicU64::new(0)).collect(),
+            shard_bytes: (0..shards).map(|_| AtomicU64::new(0)).collect(),
+            shard_keys: (0..shards).map(|_| AtomicU64::new(0)).collect(),
+        }
+    }
+
+    // --- the ring -------------------------------------------------------------------------
+
+    /// Whether a batch can be published: every core has consumed the slot it would take.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        let next = self.committed.load(Ordering::Acquire) + 1;
+        self.slowest() + RING_BATCHES as u64 > next
+    }
+
+    /// Publishes a committed batch and moves K. Called by the orderer alone, with room.
+    pub fn publish(&self, batch: Arc<Batch>) -> Position {
+        assert!(self.has_room(), "a batch was published into a full ring");
+        let position = self.committed.load(Ordering::Relaxed) + 1;
+        let revision = batch.last;
+        *self.slot(position).lock().unwrap_or_else(PoisonError::into_inner) =
+            Some((position, batch));
+        self.committed.store(position, Ordering::SeqCst);
+        self.committed_revision.fetch_max(revision.0, Ordering::SeqCst);
+        position
+    }
+
+    /// The batch at `position`, while the ring still holds it.
+    #[must_use]
+    pub fn batch(&self, position: Position) -> Option<Arc<Batch>> {
+        let slot = self.slot(position).lock().unwrap_or_else(PoisonError::into_inner);
+        slot.as_ref().filter(|(held, _)| *held == position).map(|(_, batch)| Arc::clone(batch))
+    }
+
+    fn slot(&self, position: Position) -> &Mutex<Option<(Position, Arc<Batch>)>> {
+        let index = (position % RING_BATCHES as u64) as usize;
+        &self.slots[index]
+    }
+
+    /// A core says how far it has consumed the ring.
+    pub fn consumed_to(&self, core: CoreId, position: Position) {
+        self.consumed[core.0 as usize].store(position, Ordering::Release);
+    }
+
+    /// How far a core has consumed the ring.
+    #[must_use]
+    pub fn consumed(&self, core: CoreId) -> Position {
+        self.consumed[core.0 as usize].load(Ordering::Acquire)
+    }
+
+    fn slowest(&self) -> Position {
+        let consumed = self.consumed.iter().map(|word| word.load(Ordering::Acquire));
+        consumed.min().unwrap_or(0)
+    }
+
+    // --- K and V --------------------------------------------------------------------------
+
+    /// K: a revision, and a position that covers it. A reader at K waits until its shard has
+    /// applied up to the position and reads as of the revision.
+    #[must_use]
+    pub fn committed(&self) -> (Revision, Position) {
+        // The revision first: the position read after it covers at least that revision.
+        let revision = Revision(self.committed_revision.load(Ordering::SeqCst));
+        (revision, self.committed.load(Ordering::SeqCst))
+    }
+
+    /// Moves V over every batch that is applied. Called by whoever applied last; true if V moved.
+    pub fn advance_visible(&self) -> bool {
+        let mut moved = false;
+        loop {
+            let next = self.visible.load(Ordering::SeqCst) + 1;
+            let Some(batch) = self.batch(next).filter(|batch| batch.is_applied()) else {
+                return moved;
+            };
+            // Two cores may pass here for the same batch: maxima make the second a repetition.
+            if let Some(compact) = batch.compact {
+                self.visible_compact.fetch_max(compact.0, Ordering::SeqCst);
+            }
+            self.visible_index.fetch_max(batch.index.0, Ordering::SeqCst);
+            self.visible_revision.fetch_max(batch.last.0, Ordering::SeqCst);
+            self.visible.fetch_max(next, Ordering::SeqCst);
+            moved = true;
+        }
+    }
+
+    /// V: the position up to which everything is applied.
+    #[must_use]
+    pub fn visible(&self) -> Position {
+        self.visible.load(Ordering::SeqCst)
+    }
+
+    /// The revision at V.
+    #[must_use]
+    pub fn visible_revision(&self) -> Revision {
+        Revision(self.visible_revision.load(Ordering::SeqCst))
+    }
+
+    /// The raft index at V.
+    #[must_use]
+    pub fn visible_index(&self) -> RaftIndex {
+        RaftIndex(self.visible_index.load(Ordering::SeqCst))
+    }
+
+    /// The compact revision at V; -1 if there never was a compaction.
+    #[must_use]
+    pub fn compact_revision(&self) -> Revision {
+        Revision(self.visible_compact.load(Ordering::SeqCst))
+    }
+
+    // --- revisions ------------------------------------------------------------------------
+
+    /// Takes the next revision. The caller must send the write it belongs to: nothing may fail
+    /// or wait from here on.
+    #[must_use]
+    pub fn take_revision(&self) -> Revision {
+        Revision(self.counter.fetch_add(1, Ordering::SeqCst) + 1)
+    }
+
+    /// The newest revision taken.
+    #[must_use]
+    pub fn newest_taken(&self) -> Revision {
+        Revision(self.counter.load(Ordering::SeqCst))
+    }
+
+    /// Sets the counter when a term opens: no shard evaluates at that moment.
+    pub fn open_counter_at(&self, revision: Revision) {
+        self.counter.store(revision.0, Ordering::SeqCst);
+    }
+
+    // --- the group ------------------------------------------------------------------------
+
+    /// The current term.
+    #[must_use]
+    pub fn term(&self) -> Term {
+        Term(self.term.load(Ordering::Relaxed))
+    }
+
+    /// Sets the current term and whether a leader is known.
+    pub fn set_term(&self, term: Term, has_leader: bool) {
+        self.term.store(term.0, Ordering::Relaxed);
+        self.has_leader.store(has_leader, Ordering::Relaxed);
+    }
+
+    /// Whether a leader is known.
+    #[must_use]
+    pub fn has_leader(&self) -> bool {
+        self.has_leader.load(Ordering::Relaxed)
+    }
+
+    // --- admission and sizes --------------------------------------------------------------
+
+    /// One more write is under way; the count with it.
+    pub fn admit(&self) -> i64 {
+        self.admitted.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// `count` writes were answered.
+    pub fn release(&self, count: i64) {
+        self.admitted.fetch_sub(count, Ordering::Relaxed);
+    }
+
+    /// Writes under way.
+    #[must_use]
+    pub fn admitted(&self) -> i64 {
+        self.admitted.load(Ordering::Relaxed)
+    }
+
+    /// A shard states its size.
+    pub fn set_shard_size(&self, shard: super::ShardId, bytes: u64, keys: u64) {
+        self.shard_bytes[shard.0 as usize].store(bytes, Ordering::Relaxed);
+        self.shard_keys[shard.0 as usize].store(keys, Ordering::Relaxed);
+    }
+
+    /// Bytes of the whole store.
+    #[must_use]
+    pub fn store_bytes(&self) -> u64 {
+        self.shard_bytes.iter().map(|word| word.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Live keys of the whole store.
+    #[must_use]
+    pub fn store_keys(&self) -> u64 {
+        self.shard_keys.iter().map(|word| word.load(Ordering::Relaxed)).sum()
+    }
+}
