@@ -1,1 +1,3 @@
+//! The `ringbolt` binary.
+
 fn main() {}

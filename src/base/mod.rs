@@ -9,6 +9,7 @@
 
 pub mod batch;
 pub mod block;
+pub mod change;
 pub mod effect;
 pub mod limits;
 pub mod metrics;

@@ -14,10 +14,13 @@ use super::{CoreId, RaftIndex, Revision, Term};
 /// A batch's place in the ring: 1 for the first published since the process began.
 pub type Position = u64;
 
+/// A place of the ring: what was published last among the positions that share it.
+type Slot = Option<(Position, Arc<Batch>)>;
+
 /// Shared words and the ring.
 #[derive(Debug)]
 pub struct Shared {
-    slots: Vec<Mutex<Option<(Position, Arc<Batch>)>>>,
+    slots: Vec<Mutex<Slot>>,
     committed: AtomicU64,
     committed_revision: AtomicI64,
     visible: AtomicU64,
@@ -87,7 +90,7 @@ impl Shared {
         slot.as_ref().filter(|(held, _)| *held == position).map(|(_, batch)| Arc::clone(batch))
     }
 
-    fn slot(&self, position: Position) -> &Mutex<Option<(Position, Arc<Batch>)>> {
+    fn slot(&self, position: Position) -> &Mutex<Slot> {
         let index = (position % RING_BATCHES as u64) as usize;
         &self.slots[index]
     }
