@@ -3,4 +3,6 @@
 //! docs/ARCHITECTURE.md is the map.
 
 pub mod base;
+pub mod orderer;
+pub mod router;
 pub mod wire;
