@@ -1,0 +1,258 @@
+package contract
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+)
+
+// judge names the server under test: "ringbolt" or "etcd".
+var judge = "ringbolt"
+
+// binary is the server that every test starts.
+var binary string
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	binary = envOr("RINGBOLT_BIN", "../../target/release/ringbolt")
+	if os.Getenv("JUDGE") == "etcd" {
+		judge, binary = "etcd", envOr("ETCD_BIN", "bin/etcd")
+	}
+	path, err := filepath.Abs(binary)
+	if err == nil {
+		_, err = os.Stat(path)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "no server to judge:", err)
+		os.Exit(1)
+	}
+	binary = path
+	// Most tests wait for a server rather than compute.
+	if flag.Lookup("test.parallel").Value.String() == fmt.Sprint(flag.Lookup("test.parallel").DefValue) {
+		_ = flag.Set("test.parallel", "6")
+	}
+	os.Exit(m.Run())
+}
+
+func envOr(name, otherwise string) string {
+	if v := os.Getenv(name); v != "" {
+		return v
+	}
+	return otherwise
+}
+
+// server is one running process with a data directory of its own.
+type server struct {
+	t       testing.TB
+	dir     string
+	address string // host:port of the client endpoint
+	peer    string // host:port of the peer endpoint
+	flags   []string
+
+	process *exec.Cmd
+	exited  chan struct{}
+	log     *logReader
+	stdout  bytes.Buffer
+
+	conn   *grpc.ClientConn
+	member *pb.Member // as MemberList gave it
+	header *pb.ResponseHeader
+}
+
+// start runs a fresh server with the extra flags and waits until it serves.
+func start(t *testing.T, flags ...string) *server {
+	t.Helper()
+	t.Parallel()
+	s := &server{t: t, dir: t.TempDir(), address: freeAddress(t), peer: freeAddress(t), flags: flags}
+	s.run()
+	t.Cleanup(s.kill)
+	return s
+}
+
+// run starts the process over the data directory, which may hold data.
+func (s *server) run() {
+	s.t.Helper()
+	client, peer := "http://"+s.address, "http://"+s.peer
+	arguments := append([]string{
+		"--name=judged",
+		"--data-dir=" + filepath.Join(s.dir, "data"),
+		"--listen-client-urls=" + client,
+		"--advertise-client-urls=" + client,
+		"--listen-peer-urls=" + peer,
+		"--initial-advertise-peer-urls=" + peer,
+		"--initial-cluster=judged=" + peer,
+	}, s.flags...)
+	s.process = exec.Command(binary, arguments...)
+	s.process.Dir = s.dir
+	s.process.Stdout = &s.stdout
+	s.process.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	stderr, err := s.process.StderrPipe()
+	must(s.t, err)
+	must(s.t, s.process.Start())
+	s.log = &logReader{ready: make(chan struct{})}
+	s.exited = make(chan struct{})
+	go func() {
+		s.log.read(stderr)
+		_ = s.process.Wait()
+		close(s.exited)
+	}()
+
+	select {
+	case <-s.log.ready:
+	case <-s.exited:
+		s.t.Fatalf("the server ended before it served:\n%s", s.log.text())
+	case <-time.After(30 * time.Second):
+		s.t.Fatalf("the server did not serve within 30 s:\n%s", s.log.text())
+	}
+
+	s.conn = dial(s.t, s.address)
+	members, err := pb.NewClusterClient(s.conn).MemberList(s.context(), &pb.MemberListRequest{Linearizable: true})
+	must(s.t, err)
+	s.member, s.header = members.Members[0], members.Header
+}
+
+// kill ends the process at once, as a power cut would.
+func (s *server) kill() {
+	_ = s.conn.Close()
+	_ = s.process.Process.Kill()
+	<-s.exited
+	if lines := s.log.strange(); len(lines) != 0 {
+		s.t.Errorf("lines on stderr that are no JSON log lines: %q", lines)
+	}
+	if s.stdout.Len() != 0 {
+		s.t.Errorf("stdout should stay empty: %q", s.stdout.String())
+	}
+}
+
+// context bounds one call.
+func (s *server) context() context.Context {
+	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
+	s.t.Cleanup(cancel)
+	return ctx
+}
+
+// client gives an official client of this server.
+func (s *server) client() *clientv3.Client {
+	s.t.Helper()
+	c, err := clientv3.New(clientv3.Config{Endpoints: []string{s.address}, DialTimeout: 10 * time.Second})
+	must(s.t, err)
+	s.t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+// dial gives a bare connection, without the retries of the official client.
+func dial(t testing.TB, address string) *grpc.ClientConn {
+	t.Helper()
+	conn, err := grpc.NewClient("passthrough:///"+address,
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(1<<30)))
+	must(t, err)
+	return conn
+}
+
+var (
+	portsMutex sync.Mutex
+	portsGiven = map[string]bool{}
+)
+
+// freeAddress gives a loopback address that no other test was given.
+func freeAddress(t testing.TB) string {
+	t.Helper()
+	portsMutex.Lock()
+	defer portsMutex.Unlock()
+	for {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		must(t, err)
+		address := l.Addr().String()
+		must(t, l.Close())
+		if !portsGiven[address] {
+			portsGiven[address] = true
+			return address
+		}
+	}
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// logReader keeps what the server writes to stderr.
+type logReader struct {
+	mutex sync.Mutex
+	lines []string
+	once  sync.Once
+	ready chan struct{} // closed by the line that says the server serves
+}
+
+type logLine struct {
+	Level string `json:"level"`
+	Time  string `json:"ts"`
+	Msg   string `json:"msg"`
+}
+
+func (l *logReader) read(r io.Reader) {
+	scanner := bufio.NewScanner(r)
+	scanner.Buffer(nil, 16<<20)
+	for scanner.Scan() {
+		l.mutex.Lock()
+		l.lines = append(l.lines, scanner.Text())
+		l.mutex.Unlock()
+		var line logLine
+		if json.Unmarshal(scanner.Bytes(), &line) == nil && line.Msg == "ready to serve client requests" {
+			l.once.Do(func() { close(l.ready) })
+		}
+	}
+}
+
+func (l *logReader) text() string {
+	l.mutex.Lock()
+	defer l.mutex.Unlock()
+	return strings.Join(l.lines, "\n")
+}
+
+// strange gives the lines that are not JSON objects with level, ts and msg.
+func (l *logReader) strange() (lines []string) {
+	l.mutex.Lock()
+	defer l.mutex.Unlock()
+	for _, text := range l.lines {
+		var line logLine
+		if json.Unmarshal([]byte(text), &line) != nil || line.Level == "" || line.Time == "" {
+			lines = append(lines, text)
+		}
+	}
+	return lines
+}
+
+// atLevel gives the messages logged at a level.
+func (l *logReader) atLevel(level string) (messages []string) {
+	l.mutex.Lock()
+	defer l.mutex.Unlock()
+	for _, text := range l.lines {
+		var line logLine
+		if json.Unmarshal([]byte(text), &line) == nil && line.Level == level {
+			messages = append(messages, line.Msg)
+		}
+	}
+	return messages
+}
