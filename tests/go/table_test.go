@@ -38,7 +38,7 @@ func check(t *testing.T, s *server, steps []step) {
 		}
 		got := s.call(row.call, row.req)
 		if !matches(got, row.want) {
-			t.Errorf("row %d: %s\n%s %s\n got %s\nwant %s", i, row.name, row.call, row.req, got, row.want)
+			t.Errorf("row %d: %s\n%s %.500s\n got %.1500s\nwant %.1500s", i, row.name, row.call, row.req, got, row.want)
 		}
 	}
 }
