@@ -27,16 +27,16 @@ import (
 // judge names the server under test: "ringbolt" or "etcd".
 var judge = "ringbolt"
 
-// binary is the server that every test starts.
-var binary string
+// executable is the server that every test starts.
+var executable string
 
 func TestMain(m *testing.M) {
 	flag.Parse()
-	binary = envOr("RINGBOLT_BIN", "../../target/release/ringbolt")
+	executable = envOr("RINGBOLT_BIN", "../../target/release/ringbolt")
 	if os.Getenv("JUDGE") == "etcd" {
-		judge, binary = "etcd", envOr("ETCD_BIN", "bin/etcd")
+		judge, executable = "etcd", envOr("ETCD_BIN", "bin/etcd")
 	}
-	path, err := filepath.Abs(binary)
+	path, err := filepath.Abs(executable)
 	if err == nil {
 		_, err = os.Stat(path)
 	}
@@ -44,7 +44,7 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, "no server to judge:", err)
 		os.Exit(1)
 	}
-	binary = path
+	executable = path
 	// Most tests wait for a server rather than compute.
 	if flag.Lookup("test.parallel").Value.String() == fmt.Sprint(flag.Lookup("test.parallel").DefValue) {
 		_ = flag.Set("test.parallel", "6")
@@ -100,7 +100,7 @@ func (s *server) run() {
 		"--initial-advertise-peer-urls=" + peer,
 		"--initial-cluster=judged=" + peer,
 	}, s.flags...)
-	s.process = exec.Command(binary, arguments...)
+	s.process = exec.Command(executable, arguments...)
 	s.process.Dir = s.dir
 	s.process.Stdout = &s.stdout
 	s.process.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
@@ -139,6 +139,18 @@ func (s *server) kill() {
 	}
 	if s.stdout.Len() != 0 {
 		s.t.Errorf("stdout should stay empty: %q", s.stdout.String())
+	}
+}
+
+// terminate asks the process to end and waits for it.
+func (s *server) terminate(limit time.Duration) {
+	s.t.Helper()
+	_ = s.conn.Close()
+	must(s.t, s.process.Process.Signal(syscall.SIGTERM))
+	select {
+	case <-s.exited:
+	case <-time.After(limit):
+		s.t.Errorf("the server still runs %v after SIGTERM", limit)
 	}
 }
 
