@@ -20,6 +20,7 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 )
@@ -164,10 +165,14 @@ func (s *server) context() context.Context {
 // client gives an official client of this server.
 func (s *server) client() *clientv3.Client {
 	s.t.Helper()
-	c, err := clientv3.New(clientv3.Config{Endpoints: []string{s.address}, DialTimeout: 10 * time.Second})
+	c, err := clientv3.New(s.clientConfig())
 	must(s.t, err)
 	s.t.Cleanup(func() { _ = c.Close() })
 	return c
+}
+
+func (s *server) clientConfig() clientv3.Config {
+	return clientv3.Config{Endpoints: []string{s.address}, DialTimeout: 10 * time.Second, Logger: zap.NewNop()}
 }
 
 // dial gives a bare connection, without the retries of the official client.
