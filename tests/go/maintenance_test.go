@@ -8,7 +8,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -309,70 +308,4 @@ func TestUnimplemented(t *testing.T) {
 			t.Errorf("%s: %v", method, err)
 		}
 	}
-}
-
-// TestRestart: what was acknowledged is there after the process was killed.
-func TestRestart(t *testing.T) {
-	s := start(t)
-	check(t, s, alphabet)
-	check(t, s, []step{
-		{call: "LeaseGrant", req: `ID:8 TTL:6000`, want: `@11 ID=8 TTL=6000`},
-		{call: "LeaseRevoke", req: `ID:8`, want: `@11`},
-		{call: "DeleteRange", req: `key:"d"`, want: `@12 deleted=1`},
-		{call: "Compact", req: `revision:5 physical:true`, want: `@12`},
-		{call: "Alarm", req: `action:ACTIVATE memberID:5 alarm:NOSPACE`, want: `@12 alarms=[memberID=5 alarm=NOSPACE]`},
-	})
-	questions := []step{
-		{call: "Range", req: `key:"a" range_end:"z"`},
-		{call: "Range", req: `key:"a" range_end:"z" revision:5`},
-		{call: "Range", req: `key:"a" range_end:"z" revision:4`},
-		{call: "LeaseTimeToLive", req: `ID:8 keys:true`},
-		{call: "LeaseLeases", req: ``},
-		{call: "Alarm", req: ``},
-		{call: "HashKV", req: ``},
-		{call: "HashKV", req: `revision:9`},
-		{call: "Put", req: `key:"no-space"`},
-	}
-	for i, q := range questions {
-		questions[i].want = s.call(q.call, q.req)
-	}
-	before := s.member.String()
-	s.kill()
-	s.run()
-	if after := s.member.String(); after != before {
-		t.Errorf("the member is %s, was %s", after, before)
-	}
-	check(t, s, questions)
-	check(t, s, []step{
-		{call: "LeaseTimeToLive", req: `ID:7 keys:true`, want: `@12 ID=7 TTL=* grantedTTL=5000 keys=[h]`},
-		{call: "Alarm", req: `action:DEACTIVATE memberID:5 alarm:NOSPACE`, want: `@12 alarms=[memberID=5 alarm=NOSPACE]`},
-		{call: "Put", req: `key:"b" value:"3" prev_kv:true`, want: `@13 prev_kv=b=9/3.7.2`},
-	})
-	follow(t, s.watch(), []watchStep{
-		{send: `create_request{key:"a" range_end:"z" start_revision:7 prev_kv:true}`, want: []string{"0 @13 created",
-			"0 PUT b=9/3.7.2 was b=4/3.3.1", "0 DELETE c=/0.8.0 was c=3/4.4.1", "0 PUT c=3/9.9.1", "0 PUT f=0/10.10.1; PUT g=0/10.10.1",
-			"0 PUT h=8/11.11.1L7", "0 DELETE d=/0.12.0 was d=2/5.5.1", "0 PUT b=3/3.13.3 was b=9/3.7.2"}},
-	})
-}
-
-// TestProcess: what supervisors see of the process.
-func TestProcess(t *testing.T) {
-	s := start(t)
-	check(t, s, []step{{call: "Put", req: `key:"a" value:"1"`, want: `@2`}})
-	for _, name := range []string{"data/member", "data/member/wal", "data/member/snap"} {
-		if found, err := filepath.Glob(filepath.Join(s.dir, name)); err != nil || len(found) != 1 {
-			t.Errorf("there is no folder %s", name)
-		}
-	}
-	for _, level := range []string{"error", "fatal", "panic", "dpanic"} {
-		if got := s.log.atLevel(level); len(got) != 0 {
-			t.Errorf("lines at level %s: %q", level, got)
-		}
-	}
-	s.terminate(5 * time.Second)
-	if text := s.log.text(); !strings.Contains(text, `"serving client traffic insecurely; this is strongly discouraged!"`) {
-		t.Error("no line says how client traffic is served")
-	}
-	s.run()
-	check(t, s, []step{{call: "Range", req: `key:"a"`, want: `@2 kvs=[a=1/2.2.1] count=1`}})
 }

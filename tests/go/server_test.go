@@ -78,7 +78,8 @@ type server struct {
 	header *pb.ResponseHeader
 }
 
-// start runs a fresh server with the extra flags and waits until it serves.
+// start runs a fresh server with the extra flags and waits until it serves. A
+// flag "env:NAME=value" is a variable of its otherwise empty environment.
 func start(t *testing.T, flags ...string) *server {
 	t.Helper()
 	t.Parallel()
@@ -91,18 +92,14 @@ func start(t *testing.T, flags ...string) *server {
 // run starts the process over the data directory, which may hold data.
 func (s *server) run() {
 	s.t.Helper()
-	client, peer := "http://"+s.address, "http://"+s.peer
-	arguments := append([]string{
-		"--name=judged",
-		"--data-dir=" + filepath.Join(s.dir, "data"),
-		"--listen-client-urls=" + client,
-		"--advertise-client-urls=" + client,
-		"--listen-peer-urls=" + peer,
-		"--initial-advertise-peer-urls=" + peer,
-		"--initial-cluster=judged=" + peer,
-	}, s.flags...)
-	s.process = exec.Command(executable, arguments...)
+	s.process = exec.Command(executable, s.arguments()...)
 	s.process.Dir = s.dir
+	s.process.Env = []string{}
+	for _, flag := range s.flags {
+		if variable, ok := strings.CutPrefix(flag, "env:"); ok {
+			s.process.Env = append(s.process.Env, variable)
+		}
+	}
 	s.process.Stdout = &s.stdout
 	s.process.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	stderr, err := s.process.StderrPipe()
@@ -141,6 +138,25 @@ func (s *server) kill() {
 	if s.stdout.Len() != 0 {
 		s.t.Errorf("stdout should stay empty: %q", s.stdout.String())
 	}
+}
+
+func (s *server) arguments() []string {
+	client, peer := "http://"+s.address, "http://"+s.peer
+	arguments := []string{
+		"--name=judged",
+		"--data-dir=" + filepath.Join(s.dir, "data"),
+		"--listen-client-urls=" + client,
+		"--advertise-client-urls=" + client,
+		"--listen-peer-urls=" + peer,
+		"--initial-advertise-peer-urls=" + peer,
+		"--initial-cluster=judged=" + peer,
+	}
+	for _, flag := range s.flags {
+		if !strings.HasPrefix(flag, "env:") {
+			arguments = append(arguments, flag)
+		}
+	}
+	return arguments
 }
 
 // terminate asks the process to end and waits for it.
