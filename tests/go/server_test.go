@@ -23,6 +23,7 @@ import (
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
 )
 
 // judge names the server under test: "ringbolt" or "etcd".
@@ -67,11 +68,12 @@ type server struct {
 	address string // host:port of the client endpoint
 	peer    string // host:port of the peer endpoint
 	flags   []string
+	token   string // sent with every call, if not empty
 
 	process *exec.Cmd
 	exited  chan struct{}
 	log     *logReader
-	stdout  bytes.Buffer
+	stdout  *bytes.Buffer
 
 	conn   *grpc.ClientConn
 	member *pb.Member // as MemberList gave it
@@ -83,7 +85,7 @@ type server struct {
 func start(t *testing.T, flags ...string) *server {
 	t.Helper()
 	t.Parallel()
-	s := &server{t: t, dir: t.TempDir(), address: freeAddress(t), peer: freeAddress(t), flags: flags}
+	s := &server{t: t, dir: t.TempDir(), address: freeAddress(t), peer: freeAddress(t), flags: flags, stdout: &bytes.Buffer{}}
 	s.run()
 	t.Cleanup(s.kill)
 	return s
@@ -100,7 +102,7 @@ func (s *server) run() {
 			s.process.Env = append(s.process.Env, variable)
 		}
 	}
-	s.process.Stdout = &s.stdout
+	s.process.Stdout = s.stdout
 	s.process.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	stderr, err := s.process.StderrPipe()
 	must(s.t, err)
@@ -175,7 +177,17 @@ func (s *server) terminate(limit time.Duration) {
 func (s *server) context() context.Context {
 	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
 	s.t.Cleanup(cancel)
+	if s.token != "" {
+		ctx = metadata.AppendToOutgoingContext(ctx, "token", s.token)
+	}
 	return ctx
+}
+
+// as gives the same server with a user's token on every call.
+func (s *server) as(token string) *server {
+	other := *s
+	other.token = token
+	return &other
 }
 
 // client gives an official client of this server.
