@@ -64,6 +64,7 @@ func envOr(name, otherwise string) string {
 // server is one running process with a data directory of its own.
 type server struct {
 	t       testing.TB
+	path    string // the binary
 	dir     string
 	address string // host:port of the client endpoint
 	peer    string // host:port of the peer endpoint
@@ -85,7 +86,13 @@ type server struct {
 func start(t *testing.T, flags ...string) *server {
 	t.Helper()
 	t.Parallel()
-	s := &server{t: t, dir: t.TempDir(), address: freeAddress(t), peer: freeAddress(t), flags: flags, stdout: &bytes.Buffer{}}
+	return startBinary(t, executable, flags...)
+}
+
+// startBinary is start for another binary than the judged one.
+func startBinary(t *testing.T, path string, flags ...string) *server {
+	t.Helper()
+	s := &server{t: t, path: path, dir: t.TempDir(), address: freeAddress(t), peer: freeAddress(t), flags: flags, stdout: &bytes.Buffer{}}
 	s.run()
 	t.Cleanup(s.kill)
 	return s
@@ -94,7 +101,7 @@ func start(t *testing.T, flags ...string) *server {
 // run starts the process over the data directory, which may hold data.
 func (s *server) run() {
 	s.t.Helper()
-	s.process = exec.Command(executable, s.arguments()...)
+	s.process = exec.Command(s.path, s.arguments()...)
 	s.process.Dir = s.dir
 	s.process.Env = []string{}
 	for _, flag := range s.flags {
