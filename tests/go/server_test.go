@@ -65,6 +65,8 @@ func envOr(name, otherwise string) string {
 type server struct {
 	t       testing.TB
 	path    string // the binary
+	name    string
+	cluster string // the value of --initial-cluster
 	dir     string
 	address string // host:port of the client endpoint
 	peer    string // host:port of the peer endpoint
@@ -92,14 +94,30 @@ func start(t *testing.T, flags ...string) *server {
 // startBinary is start for another binary than the judged one.
 func startBinary(t *testing.T, path string, flags ...string) *server {
 	t.Helper()
-	s := &server{t: t, path: path, dir: t.TempDir(), address: freeAddress(t), peer: freeAddress(t), flags: flags, stdout: &bytes.Buffer{}}
+	s := newServer(t, path, "judged", flags)
+	s.cluster = "judged=http://" + s.peer
 	s.run()
 	t.Cleanup(s.kill)
 	return s
 }
 
+func newServer(t *testing.T, path, name string, flags []string) *server {
+	t.Helper()
+	return &server{
+		t: t, path: path, name: name, dir: t.TempDir(), flags: flags, stdout: &bytes.Buffer{},
+		address: freeAddress(t), peer: freeAddress(t),
+	}
+}
+
 // run starts the process over the data directory, which may hold data.
 func (s *server) run() {
+	s.t.Helper()
+	s.launch()
+	s.ready()
+}
+
+// launch starts the process without waiting for it.
+func (s *server) launch() {
 	s.t.Helper()
 	s.process = exec.Command(s.path, s.arguments()...)
 	s.process.Dir = s.dir
@@ -121,7 +139,11 @@ func (s *server) run() {
 		_ = s.process.Wait()
 		close(s.exited)
 	}()
+}
 
+// ready waits until the process serves.
+func (s *server) ready() {
+	s.t.Helper()
 	select {
 	case <-s.log.ready:
 	case <-s.exited:
@@ -131,14 +153,27 @@ func (s *server) run() {
 	}
 
 	s.conn = dial(s.t, s.address)
-	members, err := pb.NewClusterClient(s.conn).MemberList(s.context(), &pb.MemberListRequest{Linearizable: true})
+	status, err := pb.NewMaintenanceClient(s.conn).Status(s.context(), &pb.StatusRequest{})
 	must(s.t, err)
-	s.member, s.header = members.Members[0], members.Header
+	s.header = status.Header
+	s.member = &pb.Member{ID: s.header.MemberId, IsLearner: status.IsLearner}
+	members, err := pb.NewClusterClient(s.conn).MemberList(s.context(), &pb.MemberListRequest{})
+	if err != nil && s.member.IsLearner {
+		return // A learner does not tell.
+	}
+	must(s.t, err)
+	for _, member := range members.Members {
+		if member.ID == members.Header.MemberId {
+			s.member = member
+		}
+	}
 }
 
 // kill ends the process at once, as a power cut would.
 func (s *server) kill() {
-	_ = s.conn.Close()
+	if s.conn != nil {
+		_ = s.conn.Close()
+	}
 	_ = s.process.Process.Kill()
 	<-s.exited
 	if lines := s.log.strange(); len(lines) != 0 {
@@ -152,13 +187,13 @@ func (s *server) kill() {
 func (s *server) arguments() []string {
 	client, peer := "http://"+s.address, "http://"+s.peer
 	arguments := []string{
-		"--name=judged",
+		"--name=" + s.name,
 		"--data-dir=" + filepath.Join(s.dir, "data"),
 		"--listen-client-urls=" + client,
 		"--advertise-client-urls=" + client,
 		"--listen-peer-urls=" + peer,
 		"--initial-advertise-peer-urls=" + peer,
-		"--initial-cluster=judged=" + peer,
+		"--initial-cluster=" + s.cluster,
 	}
 	for _, flag := range s.flags {
 		if !strings.HasPrefix(flag, "env:") {
