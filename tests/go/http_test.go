@@ -56,6 +56,7 @@ func sorted(text string) string {
 
 func TestHTTP(t *testing.T) {
 	s := start(t)
+	s.settle()
 	const (
 		healthy = `{"health":"true","reason":""}`
 		live    = "[+]serializable_read ok\n"
@@ -110,6 +111,7 @@ func TestHTTP(t *testing.T) {
 // figures that follow from what was done.
 func TestMetrics(t *testing.T) {
 	s := start(t)
+	s.settle()
 	check(t, s, []step{
 		{call: "Put", req: `key:"a" value:"1"`, want: `@2`},
 		{call: "Put", req: `key:"b" value:"1"`, want: `@3`},

@@ -23,6 +23,7 @@ const release, clusterVersion = "3.7.3", "3.7.0"
 
 func TestStatus(t *testing.T) {
 	s := start(t)
+	s.settle()
 	check(t, s, []step{{call: "Put", req: `key:"a" value:"1"`, want: `@2`}})
 	got, err := pb.NewMaintenanceClient(s.conn).Status(s.context(), &pb.StatusRequest{})
 	must(t, err)
@@ -221,6 +222,7 @@ func TestQuota(t *testing.T) {
 
 func TestMaintenance(t *testing.T) {
 	s := start(t)
+	s.settle()
 	check(t, s, []step{
 		{call: "Put", req: `key:"a" value:"1"`, want: `@2`},
 		{name: "an answer without header", call: "Defragment", req: ``, want: ``},
@@ -243,6 +245,7 @@ func TestMaintenance(t *testing.T) {
 // TestSnapshot: the stream is a file, of which the last message is the digest.
 func TestSnapshot(t *testing.T) {
 	s := start(t)
+	s.settle()
 	check(t, s, []step{{call: "Put", req: `key:"a" value:"1"`, want: `@2`}})
 	stream, err := pb.NewMaintenanceClient(s.conn).Snapshot(s.context(), &pb.SnapshotRequest{})
 	must(t, err)

@@ -232,6 +232,20 @@ func (s *server) as(token string) *server {
 	return &other
 }
 
+// settle waits until the versions of cluster and storage are decided, which
+// etcd does a moment after it began to serve.
+func (s *server) settle() {
+	s.t.Helper()
+	for deadline := time.Now().Add(15 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		status, err := pb.NewMaintenanceClient(s.conn).Status(s.context(), &pb.StatusRequest{})
+		must(s.t, err)
+		if status.StorageVersion == clusterVersion {
+			return
+		}
+	}
+	s.t.Errorf("the storage version is not %s after 15 s", clusterVersion)
+}
+
 // client gives an official client of this server.
 func (s *server) client() *clientv3.Client {
 	s.t.Helper()

@@ -61,7 +61,7 @@ func compareTwins(t *testing.T, judged, twin *server, g *generator, steps int) {
 		call, req := g.next()
 		want, got := twin.call(call, req), judged.call(call, req)
 		trail = append(trail, call+" "+req+"\n   "+want)
-		if settle(got) != settle(want) {
+		if essence(got) != essence(want) {
 			t.Fatalf("step %d:\n%s\n\n got %s", i, strings.Join(trail[max(0, len(trail)-8):], "\n"), got)
 		}
 		if match := headerRevision.FindStringSubmatch(want); match != nil {
@@ -109,8 +109,8 @@ var (
 	keysField      = regexp.MustCompile(` keys=\[(.*)\]`)
 )
 
-// settle takes out of an answer what two right servers may differ in.
-func settle(answer string) string {
+// essence takes out of an answer what two right servers may differ in.
+func essence(answer string) string {
 	answer = ttlField.ReplaceAllString(answer, " TTL=* ")
 	if match := keysField.FindStringSubmatch(answer); match != nil {
 		keys := strings.Fields(match[1])
