@@ -11,12 +11,13 @@ import (
 )
 
 const (
-	list     = listing(true)
-	noList   = listing(false)
+	listed   = listing(true)
+	unlisted = listing(false)
 	progress = "--watch-progress-notify-interval=1s"
 )
 
-// listing says that a test lists, which the storage does in two ways: by RangeStream and by pages.
+// listing says that a test lists without a limit. The storage does that by RangeStream, or page by
+// page if the server lacks it, so such a test runs a second time by pages.
 type listing bool
 
 // plain adapts a suite test that needs the storage and nothing else.
@@ -34,157 +35,161 @@ func TestDirect(t *testing.T) {
 		config  config
 		run     func(context.Context, *testing.T, *fixture)
 	}{
-		{"Create", noList, config{}, func(ctx context.Context, t *testing.T, f *fixture) {
+		{"Create", unlisted, config{}, func(ctx context.Context, t *testing.T, f *fixture) {
 			storagetesting.RunTestCreate(ctx, t, f, f.validateStored)
 		}},
-		{"CreateWithTTL", noList, config{}, plain(storagetesting.RunTestCreateWithTTL)},
-		{"CreateWithKeyExist", noList, config{}, plain(storagetesting.RunTestCreateWithKeyExist)},
-		{"Get", noList, config{}, plain(storagetesting.RunTestGet)},
-		{"KeySchema", list, config{}, plain(storagetesting.RunTestKeySchema)},
+		{"CreateWithTTL", unlisted, config{}, plain(storagetesting.RunTestCreateWithTTL)},
+		{"CreateWithKeyExist", unlisted, config{}, plain(storagetesting.RunTestCreateWithKeyExist)},
+		{"Get", unlisted, config{}, plain(storagetesting.RunTestGet)},
+		{"KeySchema", listed, config{}, plain(storagetesting.RunTestKeySchema)},
 
-		{"UnconditionalDelete", noList, config{}, plain(storagetesting.RunTestUnconditionalDelete)},
-		{"ConditionalDelete", noList, config{}, plain(storagetesting.RunTestConditionalDelete)},
-		{"DeleteWithSuggestion", noList, config{}, plain(storagetesting.RunTestDeleteWithSuggestion)},
-		{"DeleteWithSuggestionAndConflict", noList, config{},
+		{"UnconditionalDelete", unlisted, config{}, plain(storagetesting.RunTestUnconditionalDelete)},
+		{"ConditionalDelete", unlisted, config{}, plain(storagetesting.RunTestConditionalDelete)},
+		{"DeleteWithSuggestion", unlisted, config{}, plain(storagetesting.RunTestDeleteWithSuggestion)},
+		{"DeleteWithSuggestionAndConflict", unlisted, config{},
 			plain(storagetesting.RunTestDeleteWithSuggestionAndConflict)},
-		{"DeleteWithSuggestionOfDeletedObject", noList, config{},
+		{"DeleteWithSuggestionOfDeletedObject", unlisted, config{},
 			plain(storagetesting.RunTestDeleteWithSuggestionOfDeletedObject)},
-		{"ValidateDeletionWithSuggestion", noList, config{},
+		{"ValidateDeletionWithSuggestion", unlisted, config{},
 			plain(storagetesting.RunTestValidateDeletionWithSuggestion)},
-		{"ValidateDeletionWithOnlySuggestionValid", noList, config{},
+		{"ValidateDeletionWithOnlySuggestionValid", unlisted, config{},
 			plain(storagetesting.RunTestValidateDeletionWithOnlySuggestionValid)},
-		{"DeleteWithConflict", noList, config{}, plain(storagetesting.RunTestDeleteWithConflict)},
-		{"PreconditionalDeleteWithSuggestion", noList, config{},
+		{"DeleteWithConflict", unlisted, config{}, plain(storagetesting.RunTestDeleteWithConflict)},
+		{"PreconditionalDeleteWithSuggestion", unlisted, config{},
 			plain(storagetesting.RunTestPreconditionalDeleteWithSuggestion)},
-		{"PreconditionalDeleteWithOnlySuggestionPass", noList, config{},
+		{"PreconditionalDeleteWithOnlySuggestionPass", unlisted, config{},
 			plain(storagetesting.RunTestPreconditionalDeleteWithOnlySuggestionPass)},
-		{"DeleteWithSuggestionAndMissingExpectedError", noList, config{gates: unsafeDelete},
+		{"DeleteWithSuggestionAndMissingExpectedError", unlisted, config{gates: unsafeDelete},
 			func(ctx context.Context, t *testing.T, f *fixture) {
 				storagetesting.RunTestDeleteWithSuggestionAndMissingExpectedTransformOrDecodeError(
 					ctx, t, f)
 			}},
 
-		{"GuaranteedUpdate", noList, config{}, func(ctx context.Context, t *testing.T, f *fixture) {
+		{"GuaranteedUpdate", unlisted, config{}, func(ctx context.Context, t *testing.T, f *fixture) {
 			storagetesting.RunTestGuaranteedUpdate(ctx, t, f, f.validateStored)
 		}},
-		{"GuaranteedUpdateWithTTL", noList, config{},
+		{"GuaranteedUpdateWithTTL", unlisted, config{},
 			plain(storagetesting.RunTestGuaranteedUpdateWithTTL)},
-		{"GuaranteedUpdateChecksStoredData", noList, config{},
+		{"GuaranteedUpdateChecksStoredData", unlisted, config{},
 			func(ctx context.Context, t *testing.T, f *fixture) {
 				storagetesting.RunTestGuaranteedUpdateChecksStoredData(ctx, t, f)
 			}},
-		{"GuaranteedUpdateWithConflict", noList, config{},
+		{"GuaranteedUpdateWithConflict", unlisted, config{},
 			plain(storagetesting.RunTestGuaranteedUpdateWithConflict)},
-		{"GuaranteedUpdateWithSuggestionAndConflict", noList, config{},
+		{"GuaranteedUpdateWithSuggestionAndConflict", unlisted, config{},
 			plain(storagetesting.RunTestGuaranteedUpdateWithSuggestionAndConflict)},
-		{"TransformationFailure", list, config{},
+		{"TransformationFailure", listed, config{},
 			func(ctx context.Context, t *testing.T, f *fixture) {
 				storagetesting.RunTestTransformationFailure(ctx, t, f)
 			}},
 
-		{"List", list, config{}, func(ctx context.Context, t *testing.T, f *fixture) {
+		{"List", listed, config{}, func(ctx context.Context, t *testing.T, f *fixture) {
 			storagetesting.RunTestList(ctx, t, f, f.compact, false, f.lists)
 		}},
-		{"ListPaging", list, config{}, plain(storagetesting.RunTestListPaging)},
-		{"ConsistentList", list, config{}, func(ctx context.Context, t *testing.T, f *fixture) {
+		{"ListPaging", listed, config{}, plain(storagetesting.RunTestListPaging)},
+		{"ConsistentList", listed, config{}, func(ctx context.Context, t *testing.T, f *fixture) {
 			storagetesting.RunTestConsistentList(ctx, t, f, f.increaseRV, false, true, false)
 		}},
-		{"GetListNonRecursive", noList, config{},
+		{"GetListNonRecursive", unlisted, config{},
 			func(ctx context.Context, t *testing.T, f *fixture) {
 				storagetesting.RunTestGetListNonRecursive(ctx, t, f.increaseRV, f)
 			}},
-		{"GetListRecursivePrefix", list, config{},
+		{"GetListRecursivePrefix", listed, config{},
 			plain(storagetesting.RunTestGetListRecursivePrefix)},
-		{"GetListWithErrorAggregation", list, config{gates: unsafeDelete, noKeyPrefix: true},
+		{"GetListWithErrorAggregation", listed, config{gates: unsafeDelete, noKeyPrefix: true},
 			func(ctx context.Context, t *testing.T, f *fixture) {
 				f.Interface = etcd3.NewStoreWithUnsafeCorruptObjectDeletion(f.Interface, pods)
 				storagetesting.RunTestGetListWithErrorAggregation(ctx, t, f, corruptObject())
 			}},
-		{"GetListWithoutErrorAggregation", list, config{gates: noUnsafeDelete, noKeyPrefix: true},
+		{"GetListWithoutErrorAggregation", listed, config{gates: noUnsafeDelete, noKeyPrefix: true},
 			func(ctx context.Context, t *testing.T, f *fixture) {
 				storagetesting.RunTestGetListWithoutErrorAggregation(ctx, t, f, corruptObject())
 			}},
-		{"ListContinuation", list, config{gates: noCompactRead},
+		{"ListContinuation", listed, config{gates: noCompactRead},
 			func(ctx context.Context, t *testing.T, f *fixture) {
 				storagetesting.RunTestListContinuation(ctx, t, f, f.validateReads)
 			}},
-		{"ListContinuationWithFilter", list, config{gates: noCompactRead},
+		{"ListContinuationWithFilter", unlisted, config{gates: noCompactRead},
 			func(ctx context.Context, t *testing.T, f *fixture) {
 				storagetesting.RunTestListContinuationWithFilter(ctx, t, f, f.validateReads)
 			}},
-		{"ListPaginationRareObject", list, config{gates: noCompactRead},
+		{"ListPaginationRareObject", unlisted, config{gates: noCompactRead},
 			func(ctx context.Context, t *testing.T, f *fixture) {
 				storagetesting.RunTestListPaginationRareObject(ctx, t, f, f.validateReads)
 			}},
-		{"ListInconsistentContinuation", list, config{},
+		{"ListInconsistentContinuation", listed, config{},
 			func(ctx context.Context, t *testing.T, f *fixture) {
 				storagetesting.RunTestListInconsistentContinuation(ctx, t, f, f.compact)
 			}},
-		{"ListResourceVersionMatch", list, config{},
+		{"ListResourceVersionMatch", unlisted, config{},
 			func(ctx context.Context, t *testing.T, f *fixture) {
 				storagetesting.RunTestListResourceVersionMatch(ctx, t, f)
 			}},
-		{"NamespaceScopedList", list, config{}, plain(storagetesting.RunTestNamespaceScopedList)},
-		{"CompactRevision", list, config{gates: gates{features.ListFromCacheSnapshot: true}},
+		{"NamespaceScopedList", listed, config{}, plain(storagetesting.RunTestNamespaceScopedList)},
+		{"CompactRevision", listed, config{gates: gates{features.ListFromCacheSnapshot: true}},
 			func(ctx context.Context, t *testing.T, f *fixture) {
 				storagetesting.RunTestCompactRevision(ctx, t, f, f.increaseRV, f.compact)
 			}},
-		{"Stats", noList, config{}, func(ctx context.Context, t *testing.T, f *fixture) {
+		{"Stats", unlisted, config{}, func(ctx context.Context, t *testing.T, f *fixture) {
 			storagetesting.RunTestStats(ctx, t, f, f.codec, f.transformer, false)
 		}},
-		{"StatsWithSizes", noList, config{}, func(ctx context.Context, t *testing.T, f *fixture) {
+		{"StatsWithSizes", unlisted, config{}, func(ctx context.Context, t *testing.T, f *fixture) {
 			if err := f.EnableResourceSizeEstimation(f.keys); err != nil {
 				t.Fatal(err)
 			}
 			storagetesting.RunTestStats(ctx, t, f, f.codec, f.transformer, true)
 		}},
 
-		{"Watch", list, config{}, plain(storagetesting.RunTestWatch)},
-		{"ClusterScopedWatch", noList, config{}, plain(storagetesting.RunTestClusterScopedWatch)},
-		{"NamespaceScopedWatch", noList, config{}, plain(storagetesting.RunTestNamespaceScopedWatch)},
-		{"DeleteTriggerWatch", noList, config{}, plain(storagetesting.RunTestDeleteTriggerWatch)},
-		{"WatchFromZero", list, config{}, func(ctx context.Context, t *testing.T, f *fixture) {
+		{"Watch", listed, config{}, plain(storagetesting.RunTestWatch)},
+		{"ClusterScopedWatch", unlisted, config{}, plain(storagetesting.RunTestClusterScopedWatch)},
+		{"NamespaceScopedWatch", unlisted, config{}, plain(storagetesting.RunTestNamespaceScopedWatch)},
+		{"DeleteTriggerWatch", unlisted, config{}, plain(storagetesting.RunTestDeleteTriggerWatch)},
+		{"WatchFromZero", unlisted, config{}, func(ctx context.Context, t *testing.T, f *fixture) {
 			storagetesting.RunTestWatchFromZero(ctx, t, f, f.compact)
 		}},
-		{"WatchFromNonZero", noList, config{}, plain(storagetesting.RunTestWatchFromNonZero)},
-		{"DelayedWatchDelivery", noList, config{}, plain(storagetesting.RunTestDelayedWatchDelivery)},
-		{"WatchError", noList, config{}, func(ctx context.Context, t *testing.T, f *fixture) {
+		{"WatchFromNonZero", unlisted, config{}, plain(storagetesting.RunTestWatchFromNonZero)},
+		{"DelayedWatchDelivery", unlisted, config{}, plain(storagetesting.RunTestDelayedWatchDelivery)},
+		{"WatchError", unlisted, config{}, func(ctx context.Context, t *testing.T, f *fixture) {
 			storagetesting.RunTestWatchError(ctx, t, f)
 		}},
-		{"WatchErrorIsBlockingFurtherEvents", noList, config{},
+		{"WatchErrorIsBlockingFurtherEvents", unlisted, config{},
 			func(ctx context.Context, t *testing.T, f *fixture) {
 				storagetesting.RunWatchErrorIsBlockingFurtherEvents(ctx, t, f)
 			}},
-		{"WatchWithUnsafeDelete", noList, config{gates: unsafeDelete},
+		{"WatchWithUnsafeDelete", unlisted, config{gates: unsafeDelete},
 			func(ctx context.Context, t *testing.T, f *fixture) {
 				storagetesting.RunTestWatchWithUnsafeDelete(ctx, t, f, corruptObject())
 			}},
-		{"WatchContextCancel", noList, config{}, plain(storagetesting.RunTestWatchContextCancel)},
-		{"WatcherTimeout", noList, config{}, plain(storagetesting.RunTestWatcherTimeout)},
-		{"WatchDeleteEventObjectHaveLatestRV", noList, config{},
+		{"WatchContextCancel", unlisted, config{}, plain(storagetesting.RunTestWatchContextCancel)},
+		{"WatcherTimeout", unlisted, config{}, plain(storagetesting.RunTestWatcherTimeout)},
+		{"WatchDeleteEventObjectHaveLatestRV", unlisted, config{},
 			plain(storagetesting.RunTestWatchDeleteEventObjectHaveLatestRV)},
-		{"WatchInitializationSignal", noList, config{},
+		{"WatchInitializationSignal", unlisted, config{},
 			plain(storagetesting.RunTestWatchInitializationSignal)},
-		{"ProgressNotify", noList, config{serverFlags: []string{progress}},
+		{"ProgressNotify", unlisted, config{serverFlags: []string{progress}},
 			func(ctx context.Context, t *testing.T, f *fixture) {
 				storagetesting.RunOptionalTestProgressNotify(ctx, t, f, f.increaseRV)
 			}},
-		{"WatchDispatchBookmarkEvents", noList, config{serverFlags: []string{progress}},
+		{"WatchDispatchBookmarkEvents", unlisted, config{serverFlags: []string{progress}},
 			func(ctx context.Context, t *testing.T, f *fixture) {
 				storagetesting.RunTestWatchDispatchBookmarkEvents(ctx, t, f, false)
 			}},
-		{"SendInitialEventsBackwardCompatibility", list, config{},
+		{"SendInitialEventsBackwardCompatibility", unlisted, config{},
 			plain(storagetesting.RunSendInitialEventsBackwardCompatibility)},
-		{"WatchSemantics", list, config{}, plain(storagetesting.RunWatchSemantics)},
-		{"WatchSemanticsWithConcurrentDecode", list,
+		{"WatchSemantics", listed, config{}, plain(storagetesting.RunWatchSemantics)},
+		{"WatchSemanticsWithConcurrentDecode", listed,
 			config{gates: gates{features.ConcurrentWatchObjectDecode: true}},
 			plain(storagetesting.RunWatchSemantics)},
-		{"WatchSemanticInitialEventsExtended", list, config{},
+		{"WatchSemanticInitialEventsExtended", listed, config{},
 			plain(storagetesting.RunWatchSemanticInitialEventsExtended)},
-		{"WatchListMatchSingle", list, config{}, plain(storagetesting.RunWatchListMatchSingle)},
+		{"WatchListMatchSingle", listed, config{}, plain(storagetesting.RunWatchListMatchSingle)},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			test.run(t.Context(), t, setUp(t, test.config))
+			f := setUp(t, test.config)
+			if test.listing {
+				f.expectStreams(t, true)
+			}
+			test.run(t.Context(), t, f)
 		})
 		if test.listing {
 			t.Run(test.name+"ByPages", func(t *testing.T) {

@@ -30,6 +30,9 @@ func main() {
 	flag.Parse()
 	klog.LogToStderr(false) // What client-go has to say of a crash is expected.
 	klog.SetOutput(io.Discard)
+	if _, err := judged.Binary(); err != nil {
+		fatal(err)
+	}
 	dir, err := os.MkdirTemp("", "kubernetes-judge-")
 	if err != nil {
 		fatal(err)
