@@ -59,11 +59,6 @@ func TestDirect(t *testing.T) {
 			plain(storagetesting.RunTestPreconditionalDeleteWithSuggestion)},
 		{"PreconditionalDeleteWithOnlySuggestionPass", unlisted, config{},
 			plain(storagetesting.RunTestPreconditionalDeleteWithOnlySuggestionPass)},
-		{"DeleteWithSuggestionAndMissingExpectedError", unlisted, config{gates: unsafeDelete},
-			func(ctx context.Context, t *testing.T, f *fixture) {
-				storagetesting.RunTestDeleteWithSuggestionAndMissingExpectedTransformOrDecodeError(
-					ctx, t, f)
-			}},
 
 		{"GuaranteedUpdate", unlisted, config{}, func(ctx context.Context, t *testing.T, f *fixture) {
 			storagetesting.RunTestGuaranteedUpdate(ctx, t, f, f.validateStored)
@@ -202,8 +197,13 @@ func TestDirect(t *testing.T) {
 	}
 }
 
-// TestDirectUnreadable runs the suite's tests of objects that cannot be read back.
-func TestDirectUnreadable(t *testing.T) {
+// TestUnreadable runs the suite's tests of objects that cannot be read back, on both layers.
+func TestUnreadable(t *testing.T) {
+	etcd3.TestOnlySetFatalOnDecodeError(t, false) // By itself the storage panics in tests.
+	direct := func(t *testing.T, c config) storage.Interface { return setUp(t, c) }
+	cached := func(t *testing.T, c config) storage.Interface {
+		return setUpCached(t, cachedConfig{config: c})
+	}
 	transformer := func() (config, *failing) {
 		f := &failingTransformer{
 			Transformer: storagetesting.NewPrefixTransformer([]byte(valuePrefix), false),
@@ -214,20 +214,29 @@ func TestDirectUnreadable(t *testing.T) {
 		f := &failingCodec{Codec: podsCodec}
 		return config{gates: unsafeDelete, codec: f}, &f.failing
 	}
-	for name, broken := range map[string]func() (config, *failing){
-		"Transform": transformer,
-		"Decode":    codec,
-	} {
-		t.Run("DeleteExpected"+name+"Error", func(t *testing.T) {
-			config, failing := broken()
-			f := setUp(t, config)
-			storagetesting.RunTestDeleteExpectedTransformOrDecodeError(t.Context(), t, f, failing.set)
-		})
-		t.Run("DeleteWithConflictAndMissingExpected"+name+"Error", func(t *testing.T) {
-			config, failing := broken()
-			f := setUp(t, config)
-			storagetesting.RunTestDeleteWithConflictAndMissingExpectedTransformOrDecodeError(
-				t.Context(), t, f, failing.set)
+	for _, layer := range []struct {
+		name  string
+		setUp func(*testing.T, config) storage.Interface
+	}{{"Direct", direct}, {"Cached", cached}} {
+		for _, broken := range []struct {
+			name string
+			make func() (config, *failing)
+		}{{"Transform", transformer}, {"Decode", codec}} {
+			name := layer.name + broken.name
+			t.Run(name+"DeleteExpectedError", func(t *testing.T) {
+				config, failing := broken.make()
+				storagetesting.RunTestDeleteExpectedTransformOrDecodeError(
+					t.Context(), t, layer.setUp(t, config), failing.set)
+			})
+			t.Run(name+"DeleteWithConflictAndMissingExpectedError", func(t *testing.T) {
+				config, failing := broken.make()
+				storagetesting.RunTestDeleteWithConflictAndMissingExpectedTransformOrDecodeError(
+					t.Context(), t, layer.setUp(t, config), failing.set)
+			})
+		}
+		t.Run(layer.name+"DeleteWithSuggestionAndMissingExpectedError", func(t *testing.T) {
+			storagetesting.RunTestDeleteWithSuggestionAndMissingExpectedTransformOrDecodeError(
+				t.Context(), t, layer.setUp(t, config{gates: unsafeDelete}))
 		})
 	}
 }

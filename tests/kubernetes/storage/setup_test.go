@@ -207,8 +207,8 @@ func eventually(condition func() bool) bool {
 	return true
 }
 
-// expectStreams fails the test at its end unless RangeStream was used, or was not used. Some tests of
-// the suite run on in parallel after their function returned, so it cannot be checked before.
+// expectStreams fails the test at its end unless RangeStream was used, or was not used. Some tests
+// of the suite run on in parallel after their function returned, so it cannot be checked before.
 func (f *fixture) expectStreams(t *testing.T, used bool) {
 	t.Cleanup(func() {
 		f.streams += f.reads.GetStreamReadsAndReset()
@@ -390,8 +390,8 @@ func (f *failingCodec) Decode(
 	return f.Codec.Decode(data, defaults, into)
 }
 
-// corruptObject is the storage's own error for data that cannot be transformed. Its type is private,
-// so it is taken from where the storage makes it.
+// corruptObject is the storage's own error for data that cannot be transformed. Its type is
+// private, so it is taken from where the storage makes it.
 func corruptObject() error {
 	broken := &failingTransformer{}
 	broken.set(true)

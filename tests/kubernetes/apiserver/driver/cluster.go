@@ -189,7 +189,8 @@ func (p *pki) issue(name string, certificate *x509.Certificate) error {
 	certificate.SerialNumber = big.NewInt(p.certificate)
 	certificate.NotBefore = time.Now().Add(-time.Hour)
 	certificate.NotAfter = time.Now().Add(24 * time.Hour)
-	signed, err := x509.CreateCertificate(rand.Reader, certificate, p.authority, &key.PublicKey, p.key)
+	signed, err := x509.CreateCertificate(
+		rand.Reader, certificate, p.authority, &key.PublicKey, p.key)
 	if err != nil {
 		return err
 	}
@@ -198,7 +199,8 @@ func (p *pki) issue(name string, certificate *x509.Certificate) error {
 		return err
 	}
 	write := func(file, kind string, bytes []byte) error {
-		return os.WriteFile(p.path(file), pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: bytes}), 0o600)
+		block := pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: bytes})
+		return os.WriteFile(p.path(file), block, 0o600)
 	}
 	return errors.Join(
 		write(name+".crt", "CERTIFICATE", signed),

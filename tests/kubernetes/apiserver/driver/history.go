@@ -28,6 +28,10 @@ type stored struct {
 	value    [32]byte
 }
 
+func storedOf(kv *mvccpb.KeyValue) stored {
+	return stored{kv.ModRevision, sha256.Sum256(kv.Value)}
+}
+
 // history is every change of the store, from one etcd watch of all keys that lasts for the whole
 // run, over all crashes. It is what the apiserver's answers are compared with.
 type history struct {
@@ -49,7 +53,7 @@ func record(ctx context.Context, client *clientv3.Client, l *ledger) (*history, 
 		return nil, err
 	}
 	for _, kv := range resp.Kvs {
-		h.store[string(kv.Key)] = stored{kv.ModRevision, sha256.Sum256(kv.Value)}
+		h.store[string(kv.Key)] = storedOf(kv)
 	}
 	h.revision = resp.Header.Revision
 	events := client.Watch(ctx, "\x00", clientv3.WithFromKey(), clientv3.WithPrevKV(),
@@ -86,10 +90,12 @@ func (h *history) add(event *clientv3.Event) {
 
 	before, existed := h.store[name]
 	if event.PrevKv == nil && existed {
-		h.ledger.violate("the event of %q at %d lacks the value of %d", name, revision, before.revision)
+		h.ledger.violate("the event of %q at %d lacks the value of %d",
+			name, revision, before.revision)
 	}
-	if event.PrevKv != nil && before != (stored{event.PrevKv.ModRevision, sha256.Sum256(event.PrevKv.Value)}) {
-		h.ledger.violate("the event of %q at %d carries a wrong value for %d", name, revision, before.revision)
+	if event.PrevKv != nil && before != storedOf(event.PrevKv) {
+		h.ledger.violate("the event of %q at %d carries a wrong value for %d",
+			name, revision, before.revision)
 	}
 	kind := watch.Modified
 	switch {
@@ -100,10 +106,11 @@ func (h *history) add(event *clientv3.Event) {
 		kind = watch.Added
 	}
 	if kind != watch.Deleted {
-		h.store[name] = stored{revision, sha256.Sum256(event.Kv.Value)}
+		h.store[name] = storedOf(event.Kv)
 	}
 	if event.IsCreate() != (kind == watch.Added) {
-		h.ledger.violate("the event of %q at %d has create revision %d", name, revision, event.Kv.CreateRevision)
+		h.ledger.violate("the event of %q at %d has create revision %d",
+			name, revision, event.Kv.CreateRevision)
 	}
 	if k, ok := parseKey(name); ok && k.judged() {
 		h.changes = append(h.changes, change{revision, k, kind})
@@ -158,7 +165,8 @@ func (h *history) checkStore(ctx context.Context) (keys int, err error) {
 		return 0, err
 	}
 	if !h.until(resp.Header.Revision, observeWithin) {
-		h.ledger.violate("the watch of all keys is at %d, the store at %d", h.newest(), resp.Header.Revision)
+		h.ledger.violate("the watch of all keys is at %d, the store at %d",
+			h.newest(), resp.Header.Revision)
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -168,8 +176,9 @@ func (h *history) checkStore(ctx context.Context) (keys int, err error) {
 	seen := make(map[string]bool, len(resp.Kvs))
 	for _, kv := range resp.Kvs {
 		seen[string(kv.Key)] = true
-		if want := h.store[string(kv.Key)]; want != (stored{kv.ModRevision, sha256.Sum256(kv.Value)}) {
-			h.ledger.violate("%q is stored at %d, its last event was at %d", kv.Key, kv.ModRevision, want.revision)
+		if want := h.store[string(kv.Key)]; want != storedOf(kv) {
+			h.ledger.violate("%q is stored at %d, its last event was at %d",
+				kv.Key, kv.ModRevision, want.revision)
 		}
 	}
 	for name, last := range h.store {

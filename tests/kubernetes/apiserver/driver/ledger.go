@@ -52,6 +52,13 @@ func (l *ledger) violate(format string, args ...any) {
 	}
 }
 
+// violated counts what was reported.
+func (l *ledger) violated() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.violations
+}
+
 // acknowledge notes a write with the object that was answered.
 func (l *ledger) acknowledge(resource string, o object) {
 	l.compare(resource, o)

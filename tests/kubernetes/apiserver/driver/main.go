@@ -114,51 +114,63 @@ func judge(ctx context.Context, binary, dir string) (violations int, err error) 
 
 	var wait sync.WaitGroup
 	pods, maps := podKind(r.apiserver.client), configMapKind(r.apiserver.client)
-	r.observers = append(r.observers,
-		observe(ctx, &wait, "pods", pods, r.ledger),
-		observe(ctx, &wait, "configmaps", maps, r.ledger))
-	for _, k := range []kind{pods, maps} {
+	following, stopFollowing := context.WithCancel(ctx)
+	defer stopFollowing()
+	r.follow(following, &wait, pods, maps)
+	r.change(ctx, func() {
+		late := observe(following, &wait, "pods, joined late", pods, r.ledger)
+		r.observers = append(r.observers, late)
+	})
+	for n := range crashes {
+		if err := r.crash(ctx, n+1); err != nil {
+			return r.ledger.violated(), err
+		}
+		r.check(ctx)
+	}
+	r.survivors(ctx, pods, maps)
+	stopFollowing()
+	wait.Wait()
+	r.summary(ctx, client)
+	cancel()
+	r.apiserver.kill()
+	if err := r.server.Stop(); err != nil {
+		r.ledger.violate("stopping the server: %v", err)
+	}
+	return r.ledger.violated(), nil
+}
+
+// follow starts a watcher and a lister for each kind.
+func (r *run) follow(ctx context.Context, wait *sync.WaitGroup, kinds ...kind) {
+	for _, k := range kinds {
+		r.observers = append(r.observers, observe(ctx, wait, k.name, k, r.ledger))
 		l := &lister{kind: k, ledger: r.ledger, calm: &r.work.calm}
 		r.listers = append(r.listers, l)
 		wait.Go(func() { l.run(ctx) })
 	}
+}
 
+// change makes all changes that the server has no excuse to fail at, and checks what came of them.
+func (r *run) change(ctx context.Context, halfway func()) {
 	began, before := time.Now(), r.ledger.acknowledgedTotal.Load()
-	r.work.fill(ctx, func() {
-		r.observers = append(r.observers, observe(ctx, &wait, "pods, joined late", pods, r.ledger))
-	})
-	r.rate("fill", began, before, "%d namespaces, %d configmaps, %d pods of %d bytes, patched twice",
+	r.work.fill(ctx, halfway)
+	r.rate("fill", began, before,
+		"%d namespaces, %d configmaps, %d pods of %d bytes, patched twice",
 		namespaces, configMapCount, podCount, r.podBytes())
+	r.check(ctx)
+
+	won := r.work.conflict(ctx)
+	r.report("conflicts", "%d rounds of %d writers: %d won, %d requests refused",
+		conflictRounds, writers, won, r.work.refused.Load())
+
+	began, before = time.Now(), r.ledger.acknowledgedTotal.Load()
+	deleted := r.work.deleteSome(ctx)
+	r.rate("deletes", began, before, "%d objects", deleted)
 	r.check(ctx)
 	for _, o := range r.observers {
 		if _, relists, _ := o.events(); relists > 0 {
 			r.ledger.violate("%s: had to list again while the server was up", o.name)
 		}
 	}
-
-	won := r.work.conflict(ctx)
-	r.report("conflicts", "%d rounds of %d writers: %d won, %d requests refused",
-		conflictRounds, writers, won, r.work.refused.Load())
-	began, before = time.Now(), r.ledger.acknowledgedTotal.Load()
-	deleted := r.work.deleteSome(ctx)
-	r.rate("deletes", began, before, "%d objects", deleted)
-	r.check(ctx)
-
-	for n := range crashes {
-		if err := r.crash(ctx, n+1); err != nil {
-			return r.ledger.violations, err
-		}
-		r.check(ctx)
-	}
-	r.survivors(ctx, pods, maps)
-	r.summary(ctx, client)
-	cancel()
-	wait.Wait()
-	r.apiserver.kill()
-	if err := r.server.Stop(); err != nil {
-		r.ledger.violate("stopping the server: %v", err)
-	}
-	return r.ledger.violations, nil
 }
 
 // crash kills the server under load, starts it again, and waits until writes go on.
@@ -187,7 +199,8 @@ func (r *run) crash(ctx context.Context, n int) error {
 	}
 	serving := time.Since(starting)
 	if !r.acknowledged(killed + crashRecovery) {
-		return fmt.Errorf("crash %d: no %d writes within %v of the restart", n, crashRecovery, recoverWithin)
+		return fmt.Errorf("crash %d: no %d writes within %v of the restart",
+			n, crashRecovery, recoverWithin)
 	}
 	recovered := time.Since(starting)
 	stopOnce()
@@ -226,15 +239,13 @@ func (r *run) check(ctx context.Context) {
 	}
 	upTo := max(fences[podsName], fences[configMapsName])
 	if !r.history.until(upTo, observeWithin) {
-		r.ledger.violate("the watch of all keys is at %d, %d was written", r.history.newest(), upTo)
+		r.ledger.violate("the watch of all keys is at %d, %d was written",
+			r.history.newest(), upTo)
 	}
 	checkWrites(r.ledger, r.history, upTo)
 	for _, o := range r.observers {
 		fence := fences[o.kind.name]
-		for deadline := time.Now().Add(observeWithin); o.seen() < fence && time.Now().Before(deadline); {
-			time.Sleep(10 * time.Millisecond)
-		}
-		if o.seen() < fence {
+		if !o.until(fence, observeWithin) {
 			r.ledger.violate("%s: at %d, %d was written", o.name, o.seen(), fence)
 		}
 		checkObserver(r.ledger, r.history, o, fence)
@@ -263,7 +274,8 @@ func (r *run) survivors(ctx context.Context, kinds ...kind) {
 			continue
 		}
 		checkListing(r.ledger, r.history, listed)
-		r.report("survivors", "%d %s are there as acknowledged", checkSurvivors(r.ledger, listed), k.name)
+		r.report("survivors", "%d %s are there as acknowledged",
+			checkSurvivors(r.ledger, listed), k.name)
 	}
 }
 
@@ -288,7 +300,8 @@ func (r *run) summary(ctx context.Context, client *clientv3.Client) {
 		compaction = string(compacted.Kvs[0].Value)
 	}
 	r.report("store", "%d keys at revision %d, compacted at %s; %d writes acknowledged, %d unsure",
-		keys, r.history.newest(), compaction, r.ledger.acknowledgedTotal.Load(), r.work.failed.Load())
+		keys, r.history.newest(), compaction,
+		r.ledger.acknowledgedTotal.Load(), r.work.failed.Load())
 }
 
 func (r *run) podBytes() int {
@@ -302,7 +315,8 @@ func (r *run) podBytes() int {
 }
 
 func (r *run) report(what, format string, args ...any) {
-	fmt.Printf("%6.1fs  %-10s %s\n", time.Since(r.started).Seconds(), what, fmt.Sprintf(format, args...))
+	fmt.Printf("%6.1fs  %-10s %s\n",
+		time.Since(r.started).Seconds(), what, fmt.Sprintf(format, args...))
 }
 
 // rate reports with the number of acknowledged writes and how fast they were.

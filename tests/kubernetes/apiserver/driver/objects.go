@@ -106,13 +106,15 @@ func newPod(namespace, name string) *corev1.Pod {
 	pod.Spec.TerminationGracePeriodSeconds = new(int64)
 	pod.Spec.NodeSelector = map[string]string{"topology.kubernetes.io/zone": "zone-a"}
 	pod.Spec.Tolerations = []corev1.Toleration{
-		{Key: "node.kubernetes.io/not-ready", Operator: corev1.TolerationOpExists, Effect: "NoExecute"},
+		{Key: "node.kubernetes.io/not-ready", Operator: "Exists", Effect: "NoExecute"},
 	}
 	for i := range 4 {
 		pod.Spec.Volumes = append(pod.Spec.Volumes, corev1.Volume{
 			Name: fmt.Sprintf("config-%d", i),
 			VolumeSource: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{
-				LocalObjectReference: corev1.LocalObjectReference{Name: fmt.Sprintf("%s-%d", name, i)},
+				LocalObjectReference: corev1.LocalObjectReference{
+					Name: fmt.Sprintf("%s-%d", name, i),
+				},
 			}},
 		})
 	}
@@ -170,7 +172,8 @@ func statusPatch(mark string) []byte {
 	const containerStatus = `{"name":"container-%d","image":"checkout:v1.2.3","imageID":"%s",` +
 		`"containerID":"containerd://%s","ready":true,"started":true,"restartCount":0,` +
 		`"state":{"running":{"startedAt":"2026-01-01T00:00:00Z"}}}`
-	const condition = `{"type":%q,"status":"True","reason":%q,"lastTransitionTime":"2026-01-01T00:00:00Z"}`
+	const condition = `{"type":%q,"status":"True","reason":%q,` +
+		`"lastTransitionTime":"2026-01-01T00:00:00Z"}`
 	var containers, conditions []string
 	for i := range 2 {
 		containers = append(containers,

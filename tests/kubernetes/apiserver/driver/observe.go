@@ -28,10 +28,12 @@ type listing struct {
 
 // listPaged lists all judged objects of a kind, page by page, and checks that the pages are of one
 // revision and in order.
-func listPaged(ctx context.Context, k kind, l *ledger, options metav1.ListOptions) (*listing, int, error) {
-	result := &listing{resource: k.name, objects: map[key]int64{}}
+func listPaged(
+	ctx context.Context, k kind, l *ledger, options metav1.ListOptions,
+) (result *listing, pages int, err error) {
+	result = &listing{resource: k.name, objects: map[key]int64{}}
 	var last string
-	for pages := 1; ; pages++ {
+	for pages = 1; ; pages++ {
 		meta, objects, err := k.list(ctx, options)
 		if err != nil {
 			return nil, pages, err
@@ -41,7 +43,8 @@ func listPaged(ctx context.Context, k kind, l *ledger, options metav1.ListOption
 			result.revision = revision
 		}
 		if revision != result.revision {
-			l.violate("page %d of %s is of revision %d, the first was of %d", pages, k.name, revision, result.revision)
+			l.violate("page %d of %s is of revision %d, the first was of %d",
+				pages, k.name, revision, result.revision)
 		}
 		for _, o := range objects {
 			name := keyOf(k.name, o)
@@ -69,7 +72,7 @@ type segment struct {
 }
 
 // observer follows a resource as controllers do: it lists, watches from there, and watches on from
-// the last revision it saw whenever a watch ends. It lists again only if the apiserver says it must.
+// the last revision it saw whenever a watch ends. It lists again only if the apiserver says so.
 type observer struct {
 	name   string
 	kind   kind
@@ -82,7 +85,9 @@ type observer struct {
 	resumed  int   // watches that went on where another ended
 }
 
-func observe(ctx context.Context, wait *sync.WaitGroup, name string, k kind, l *ledger) *observer {
+func observe(
+	ctx context.Context, wait *sync.WaitGroup, name string, k kind, l *ledger,
+) *observer {
 	o := &observer{name: name, kind: k, ledger: l}
 	wait.Go(func() { o.run(ctx) })
 	return o
@@ -109,9 +114,11 @@ func (o *observer) run(ctx context.Context) {
 			listed = false
 			continue
 		}
-		o.mu.Lock()
-		o.resumed++
-		o.mu.Unlock()
+		if ctx.Err() == nil {
+			o.mu.Lock()
+			o.resumed++
+			o.mu.Unlock()
+		}
 		pause(ctx, retryPause)
 	}
 }
@@ -162,6 +169,17 @@ func (o *observer) seen() int64 {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.last
+}
+
+// until waits until the observer has seen a revision.
+func (o *observer) until(revision int64, within time.Duration) bool {
+	for deadline := time.Now().Add(within); o.seen() < revision; {
+		if time.Now().After(deadline) {
+			return false
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	return true
 }
 
 // events counts what was seen, over all segments.

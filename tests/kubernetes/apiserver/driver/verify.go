@@ -54,7 +54,8 @@ func checkWrites(l *ledger, h *history, upTo int64) {
 			unknown -= deletes[k]
 		}
 		if unknown > unsure[k] {
-			l.violate("%v changed %d times more than it was written (%d writes unsure)", k, unknown, unsure[k])
+			l.violate("%v changed %d times more than it was written (%d writes unsure)",
+				k, unknown, unsure[k])
 		}
 	}
 }
@@ -93,7 +94,8 @@ func checkListing(l *ledger, h *history, listed *listing) {
 	}
 	for k, revision := range want {
 		if listed.objects[k] != revision {
-			l.violate("list at %d: %v at %d, was at %d", listed.revision, k, listed.objects[k], revision)
+			l.violate("list at %d: %v at %d, was at %d",
+				listed.revision, k, listed.objects[k], revision)
 		}
 	}
 	for k, revision := range listed.objects {
@@ -122,7 +124,8 @@ func checkObserver(l *ledger, h *history, o *observer, upTo int64) {
 		if slices.Equal(want, s.changes) {
 			continue
 		}
-		l.violate("%s: %d events after %d where %d happened", o.name, len(s.changes), s.after, len(want))
+		l.violate("%s: %d events after %d where %d happened",
+			o.name, len(s.changes), s.after, len(want))
 		for j := range min(len(want), len(s.changes)) {
 			if want[j] != s.changes[j] {
 				l.violate("%s: event %d is %v where %v happened", o.name, j, s.changes[j], want[j])

@@ -92,15 +92,18 @@ func (w *work) createPod(ctx context.Context, namespace, name string) bool {
 	})
 }
 
-func (w *work) patchPod(ctx context.Context, namespace, name string, patch []byte, sub ...string) bool {
+func (w *work) patchPod(
+	ctx context.Context, namespace, name string, patch []byte, subresource ...string,
+) bool {
 	return w.write(ctx, key{podsName, namespace, name}, func(ctx context.Context) (object, error) {
 		return w.client.CoreV1().Pods(namespace).Patch(
-			ctx, name, types.StrategicMergePatchType, patch, metav1.PatchOptions{}, sub...)
+			ctx, name, types.StrategicMergePatchType, patch, metav1.PatchOptions{}, subresource...)
 	})
 }
 
 func (w *work) createConfigMap(ctx context.Context, namespace, name string) bool {
-	return w.write(ctx, key{configMapsName, namespace, name}, func(ctx context.Context) (object, error) {
+	k := key{configMapsName, namespace, name}
+	return w.write(ctx, k, func(ctx context.Context) (object, error) {
 		return w.client.CoreV1().ConfigMaps(namespace).
 			Create(ctx, newConfigMap(namespace, name), metav1.CreateOptions{})
 	})
@@ -132,7 +135,8 @@ func (w *work) createNamespaces(ctx context.Context) error {
 	for i := range namespaces {
 		n := &corev1.Namespace{}
 		n.Name = namespaceName(i)
-		if _, err := w.client.CoreV1().Namespaces().Create(ctx, n, metav1.CreateOptions{}); err != nil {
+		_, err := w.client.CoreV1().Namespaces().Create(ctx, n, metav1.CreateOptions{})
+		if err != nil {
 			return err
 		}
 	}
@@ -191,7 +195,8 @@ func (w *work) conflict(ctx context.Context) (won int) {
 			w.ledger.acknowledge(configMapsName, after)
 		})
 		if winners.Load() != 1 {
-			w.ledger.violate("%d of %d updates of %v from one state succeeded", winners.Load(), writers, k)
+			w.ledger.violate("%d of %d updates of %v from one state succeeded",
+				winners.Load(), writers, k)
 		}
 		won += int(winners.Load())
 
