@@ -8,12 +8,12 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"os"
 	"slices"
 	"sync"
 	"time"
 
+	"github.com/go-logr/logr"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -28,8 +28,7 @@ func main() {
 	binary := flag.String("kube-apiserver", "../bin/kube-apiserver", "the built apiserver")
 	keep := flag.Bool("keep", false, "keep data and logs even if nothing is wrong")
 	flag.Parse()
-	klog.LogToStderr(false) // What client-go has to say of a crash is expected.
-	klog.SetOutput(io.Discard)
+	klog.SetLogger(logr.Discard()) // What client-go has to say of a crash is expected.
 	if _, err := judged.Binary(); err != nil {
 		fatal(err)
 	}
