@@ -12,7 +12,7 @@
 //!     16    16  data-dir id, random, made with the data directory
 //!     32     8  segment sequence, as in the file's name
 //!     -- up to here: the identity; what does not begin with it is not a frame of this place --
-//!     40     8  frame sequence: order of sealing over all lanes, never used twice
+//!     40     8  frame sequence: order of sealing over all lanes
 //!     48     8  raft index          (stamp: of the last entry sealed before it)
 //!     56     8  term                (stamp: likewise)
 //!     64     8  term of the entry before          (stamp: 0)
@@ -416,7 +416,9 @@ mod tests {
             let mut damaged = bytes.clone();
             damaged[bit / 8] ^= 1 << (bit % 8);
             let fits = match glance(&damaged, &place()) {
-                Glance::Maybe { preamble_len } => parse(&damaged[..preamble_len]).is_ok(),
+                Glance::Maybe { preamble_len } => {
+                    damaged.get(..preamble_len).is_some_and(|bytes| parse(bytes).is_ok())
+                }
                 Glance::Nothing | Glance::Damaged { .. } => false,
             };
             assert!(!fits, "bit {bit}");

@@ -280,12 +280,7 @@ impl Lane {
     }
 
     /// Starts what the lane's files need next, one thing at a time.
-    pub(super) fn tend(
-        &mut self,
-        released: Released,
-        tokens: &mut Tokens,
-        out: &mut Vec<DiskOp>,
-    ) {
+    pub(super) fn tend(&mut self, released: Released, tokens: &mut Tokens, out: &mut Vec<DiskOp>) {
         if self.job.is_some() {
             return;
         }

@@ -2,7 +2,7 @@
 //! Step 4 of a write: persists the entry. In: entries, stamps, completions. Out: `DiskOp`s, the
 //! durable index. Owns: the segment files' contents and names, and the chain of checksums.
 //! Invariants: (1) durable means every index up to it, in whichever lane; (2) a failed operation
-//!             is final; (3) a frame sequence and a segment number are used once.
+//!             is final; (3) a frame is never sealed under the number of one that is on disk.
 //! Limits: `WAL_*`, `SEGMENT*`. Must not: touch a disk; read a payload's bytes when writing.
 //! Tests: `tests`, on a disk in memory that crashes, tears and rots.
 //!
@@ -31,7 +31,6 @@ mod recovery;
 mod scan;
 #[cfg(test)]
 mod tests;
-
 
 use std::collections::VecDeque;
 
@@ -378,13 +377,7 @@ impl Wal {
         self.chain.point(upto).expect("what is durable is in the log")
     }
 
-    fn write(
-        &mut self,
-        lane: usize,
-        blocks: Blocks,
-        frames: lane::Frames,
-        out: &mut Vec<DiskOp>,
-    ) {
+    fn write(&mut self, lane: usize, blocks: Blocks, frames: lane::Frames, out: &mut Vec<DiskOp>) {
         let token = self.tokens.take();
         self.lanes[lane].write(token, blocks, (frames, self.hard_state), out);
         self.tend(out);

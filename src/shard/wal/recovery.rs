@@ -5,7 +5,8 @@
 //! checksum and the term of the entry before it, it is live, and whatever stood at its index or
 //! beyond is dead. If it does not, it is itself dead, whichever lane it stands in. So a frame
 //! that a crash left behind a hole stays dead however often the member restarts: its predecessor
-//! never comes, what takes its index is sealed later, and no frame sequence is used twice.
+//! never comes, since whatever takes its place is sealed later and has another checksum: new
+//! frames are numbered from the newest one found on, dead ones included.
 //!
 //! Every frame also witnesses: it carries `durable_upto` and the checksum of the entry there,
 //! both true when it was sealed. Where the log, as taken so far, does not hold that entry, there
@@ -41,10 +42,6 @@ use super::chain::{Chain, ChainPoint};
 use super::disk::{DiskFault, Location, Medium, SegmentId};
 use super::frame::{self, Entry, FRAME_BYTES_MAX, Glance, HardState, Kind, Place, Unfit};
 use super::scan::{Found, LaneScan, SegmentState, Stop};
-
-/// Frame sequences that a restart passes over: more than can have been in flight and lost, so
-/// that none is used twice.
-const SEQUENCE_GAP: u64 = 1 << 20;
 
 /// What the member knows about its log from elsewhere.
 #[derive(Clone, Copy, Debug)]
@@ -145,9 +142,10 @@ pub fn recover(medium: &dyn Medium, known: &Known) -> Result<Recovered, Corrupt>
     }
     let mut merge = Merge::new(known.base);
     loop {
-        let ahead = heads.iter().enumerate().filter_map(|(lane, head)| {
-            head.as_ref().map(|found| (found.head.sequence, lane))
-        });
+        let ahead = heads
+            .iter()
+            .enumerate()
+            .filter_map(|(lane, head)| head.as_ref().map(|found| (found.head.sequence, lane)));
         let Some((_, lane)) = ahead.min() else {
             break;
         };
@@ -285,7 +283,7 @@ impl Merge {
             chain: self.chain,
             witnessed: self.witnessed,
             newest: self.newest,
-            next_sequence: self.newest.max(base.sequence).saturating_add(1 + SEQUENCE_GAP),
+            next_sequence: self.newest.max(base.sequence).saturating_add(1),
             lanes: lanes.collect(),
         })
     }
