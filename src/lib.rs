@@ -3,5 +3,7 @@
 //! docs/ARCHITECTURE.md is the map.
 
 pub mod base;
+pub mod orderer;
+pub mod router;
 pub mod shard;
 pub mod wire;

@@ -30,6 +30,18 @@ pub const TXN_OPS_MAX: usize = 128;
 pub const TXN_DEPTH_MAX: usize = 32;
 /// Writes admitted and not answered. Above it: too many requests.
 pub const ADMITTED_MAX: i64 = 5_000;
+/// Bytes of writes that hold a revision and are not visible yet. Above it: too many requests.
+pub const IN_FLIGHT_BYTES_MAX: i64 = 256 << 20;
+/// Rounds of mail and apply that one step of a core takes on before it lets others run.
+pub const STEP_ROUNDS_MAX: usize = 64;
+/// Records that one slice of a long read visits before other work gets its turn.
+pub const READ_SLICE_RECORDS: usize = 1_000;
+/// Bytes that one slice of a long read takes.
+pub const READ_SLICE_BYTES: usize = 4 << 20;
+/// Bytes that one slice of a hash sums up.
+pub const HASH_SLICE_BYTES: usize = 1 << 20;
+/// Changes that one slice of a compaction forgets.
+pub const CUT_SLICE_CHANGES: usize = 200;
 /// Committed batches that stay in the ring. The orderer publishes no more until all cores have
 /// passed the oldest; a watcher that falls behind it catches up from the shards.
 pub const RING_BATCHES: usize = 1024;
@@ -67,6 +79,16 @@ pub const WAL_DAMAGE_NAMED_MAX: usize = 1024;
 pub const STAMP_IDLE_MS: u64 = 10;
 /// Mail from one core to another. A full box makes the sender keep it and try again.
 pub const MAIL_MAX: usize = 16_384;
+/// Connections on their way to one core. One more is closed.
+pub const ARRIVALS_MAX: usize = 1_024;
+/// Steps of a node before the connections of its core have their turn.
+pub const STEPS_PER_TURN: usize = 4;
+/// A core wakes at least this often.
+pub const HEARTBEAT_MS: u64 = 50;
+/// The same in the first second of an executor.
+pub const HEARTBEAT_FIRST_MS: u64 = 5;
+/// Entries of the log's ring; more writes and syncs than this are never in flight.
+pub const RING_DEPTH: u32 = 256;
 /// Shards of a member.
 pub const SHARDS_MAX: u16 = 16;
 /// Bytes of watch events queued at the frontend per stream; above it the watcher lags.

@@ -23,11 +23,14 @@ fn spoil(disk: &mut MemoryDisk, note: &Note, fate: Fate) {
     }
 }
 
+/// Whether the verdict is clean, and the last index; or the index that is missing.
+type Expect = Result<(bool, u64), u64>;
+
 #[test]
 fn the_table_of_verdicts() {
     use Fate::{Absent, Header, Intact, Payload};
     // Entry 3's frame; entry 2's; whether 4 follows; whether a stamp witnesses 3; what is left.
-    let rows: &[(Fate, Fate, bool, bool, Result<(bool, u64), u64>)] = &[
+    let rows: &[(Fate, Fate, bool, bool, Expect)] = &[
         (Intact, Intact, false, false, Ok((true, 3))),
         (Intact, Intact, true, false, Ok((true, 4))),
         (Intact, Intact, false, true, Ok((true, 3))),
