@@ -5,4 +5,5 @@
 pub mod base;
 pub mod orderer;
 pub mod router;
+pub mod shard;
 pub mod wire;

@@ -55,6 +55,26 @@ pub const BATCHES_IN_FLIGHT_MAX: usize = 8;
 pub const SEGMENT_BYTES: u64 = 64 << 20;
 /// Segments kept zero-filled ahead per lane.
 pub const SEGMENTS_AHEAD: usize = 1;
+/// Segments kept for reuse per lane when nothing in them is needed. One more is deleted.
+pub const WAL_SEGMENTS_SPARE: usize = 4;
+/// Largest segment that may be configured; what a file has beyond is not read.
+pub const SEGMENT_BYTES_MAX: u64 = 1 << 30;
+/// Zeros written at once to a segment in preparation, so that frames can go between.
+pub const WAL_ZERO_SLICE_BYTES: u64 = 1 << 20;
+/// Lanes of a log. A file of a higher lane is refused at start.
+pub const WAL_LANES_MAX: u16 = 64;
+/// Writes in flight per lane that may be configured. With all of them out the lane is not free.
+pub const WAL_DEPTH_MAX: usize = 16;
+/// Slices of one frame's payload. An entry of more is a bug of the sender.
+pub const WAL_CHUNKS_MAX: usize = 2 * ENTRY_EFFECTS_MAX;
+/// Payload of one frame in bytes. An entry of more is a bug of the sender.
+pub const WAL_PAYLOAD_BYTES_MAX: usize = 4 * ENTRY_BYTES_MAX;
+/// Frames of waiting entries that share one write, in bytes. The next frame waits for the next.
+pub const WAL_RUN_BYTES_MAX: u64 = 1 << 20;
+/// Bytes that recovery holds of each lane.
+pub const WAL_SCAN_BYTES: usize = 256 << 10;
+/// Damaged frames that recovery remembers to name them. More of them stay without a name.
+pub const WAL_DAMAGE_NAMED_MAX: usize = 1024;
 /// An idle leader stamps `durable_upto` this long after its last batch.
 pub const STAMP_IDLE_MS: u64 = 10;
 /// Mail from one core to another. A full box makes the sender keep it and try again.
