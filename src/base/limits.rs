@@ -32,8 +32,11 @@ pub const KEEPALIVE_INTERVAL_MS: u64 = 2 * 60 * 60 * 1_000;
 pub const KEEPALIVE_TIMEOUT_MS: u64 = 20_000;
 /// Default time for an answer: 5 s and two election timeouts. Above it: request timed out.
 pub const REQUEST_TIMEOUT_MS: u64 = 7_000;
-/// Bytes that one turn reads from a connection before others have their turn.
-pub const TURN_READ_BYTES: usize = 256 << 10;
+/// Bytes that are read from a connection before they are looked at. Not more: h2 closes a
+/// connection that has very many small DATA frames unread.
+pub const ROUND_READ_BYTES: usize = 64 << 10;
+/// Small messages of one stream that wait together leave as one DATA frame up to this.
+pub const JOINED_BYTES_MAX: usize = 16 << 10;
 /// Bytes gathered for one write; a turn's answers above it leave in several.
 pub const WRITE_BATCH_BYTES: usize = 64 << 10;
 /// Answers handed to h2 on one connection and not written. Above it the rest waits.

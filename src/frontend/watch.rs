@@ -53,9 +53,7 @@ fn reason(refusal: WatchRefusal) -> &'static str {
     match refusal {
         WatchRefusal::DuplicateId => "mvcc: duplicate watch ID provided on the WatchStream",
         WatchRefusal::EmptyRange => "mvcc: watcher range is empty",
-        WatchRefusal::NegativeStart => {
-            "etcdserver: mvcc: required revision has been compacted"
-        }
+        WatchRefusal::NegativeStart => "etcdserver: mvcc: required revision has been compacted",
         WatchRefusal::TooMany => "etcdserver: too many requests",
     }
 }
