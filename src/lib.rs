@@ -3,6 +3,7 @@
 //! docs/ARCHITECTURE.md is the map.
 
 pub mod base;
+pub mod frontend;
 pub mod orderer;
 pub mod router;
 pub mod shard;
