@@ -3,4 +3,5 @@
 //! docs/ARCHITECTURE.md is the map.
 
 pub mod base;
+pub mod config;
 pub mod wire;

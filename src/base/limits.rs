@@ -24,6 +24,8 @@ pub const PREFACE_TIMEOUT_MS: u64 = 5_000;
 pub const REQUEST_BYTES_MAX: usize = 1_572_864;
 /// What a gRPC message may have above --max-request-bytes before it is refused unread.
 pub const REQUEST_OVERHEAD_BYTES: usize = 512 << 10;
+/// The most that --max-request-bytes may be set to; a larger setting is refused at start.
+pub const REQUEST_BYTES_CEILING: usize = 3 << 20;
 /// Default of --max-txn-ops.
 pub const TXN_OPS_MAX: usize = 128;
 /// Depth of nested transactions. A deeper one is refused as too many operations.
@@ -43,6 +45,8 @@ pub const BATCHES_IN_FLIGHT_MAX: usize = 8;
 pub const SEGMENT_BYTES: u64 = 64 << 20;
 /// Segments kept zero-filled ahead per lane.
 pub const SEGMENTS_AHEAD: usize = 1;
+/// The most that --wal-depth may be set to; a larger setting is refused at start.
+pub const WAL_DEPTH_MAX: usize = 8;
 /// An idle leader stamps `durable_upto` this long after its last batch.
 pub const STAMP_IDLE_MS: u64 = 10;
 /// Mail from one core to another. A full box makes the sender keep it and try again.
@@ -67,4 +71,5 @@ pub const RECORD_OVERHEAD_BYTES: u64 = 128;
 // A batch must fit a segment with room for its frame, or the log could never take it.
 const _: () = assert!((ENTRY_BYTES_MAX * 4) < SEGMENT_BYTES as usize);
 // One operation of the largest request must fit the quota of an entry with its header.
-const _: () = assert!(REQUEST_BYTES_MAX + REQUEST_OVERHEAD_BYTES < ENTRY_BYTES_MAX * 4);
+const _: () = assert!(REQUEST_BYTES_CEILING + REQUEST_OVERHEAD_BYTES < ENTRY_BYTES_MAX * 4);
+const _: () = assert!(REQUEST_BYTES_MAX <= REQUEST_BYTES_CEILING);
