@@ -65,6 +65,8 @@ pub const CATCH_UP_MESSAGE_BYTES: usize = 1 << 20;
 pub const LEASE_EXPIRIES_PER_PASS: usize = 500;
 /// Largest TTL of a lease in seconds.
 pub const LEASE_TTL_MAX_S: i64 = 9_000_000_000;
+/// Bytes of one value in a line of the log. A longer one is cut.
+pub const LOG_FIELD_BYTES_MAX: usize = 8 << 10;
 /// Memory that the quota counts for each version beside its bytes.
 pub const RECORD_OVERHEAD_BYTES: u64 = 128;
 
