@@ -7,3 +7,5 @@ pub mod config;
 pub mod wire;
 
 pub mod runtime;
+
+pub mod cli;

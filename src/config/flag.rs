@@ -102,11 +102,6 @@ impl Flag {
         Flag { name, kind, default, support, help }
     }
 
-    /// The environment variable that stands for it.
-    pub(super) fn variable(&self) -> String {
-        format!("ETCD_{}", self.name.to_ascii_uppercase().replace('-', "_"))
-    }
-
     /// The value it has when nobody gives one.
     pub(super) fn default_value(&self) -> Value {
         match self.kind.parse(self.default) {
@@ -156,7 +151,7 @@ impl Kind {
     }
 
     /// Reads a value from a configuration file. `None`: the file leaves it open.
-    pub(super) fn from_yaml(self, name: &str, yaml: &Yaml) -> Result<Option<Value>, String> {
+    pub(super) fn read_yaml(self, name: &str, yaml: &Yaml) -> Result<Option<Value>, String> {
         let wrong = |wanted: &str| Err(format!("cannot take the value of \"{name}\" as {wanted}"));
         let value = match (self, yaml) {
             (_, Yaml::Null | Yaml::BadValue) => return Ok(None),

@@ -85,7 +85,8 @@ impl Group {
             .collect();
         if !missing.is_empty() {
             return Err(format!(
-                "--initial-cluster has {} but missing from --initial-advertise-peer-urls={advertised}",
+                "--initial-cluster has {} but missing from \
+                 --initial-advertise-peer-urls={advertised}",
                 missing.join(",")
             ));
         }
@@ -101,7 +102,8 @@ impl Group {
         Ok(())
     }
 
-    fn text(&self) -> String {
+    /// The members as `--initial-cluster` would give them.
+    pub(super) fn text(&self) -> String {
         let parts = self.members.iter().map(|(name, url)| format!("{name}={}", url.as_str()));
         let mut parts: Vec<String> = parts.collect();
         parts.sort_unstable();

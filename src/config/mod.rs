@@ -8,6 +8,7 @@
 //! Tests: here.
 
 mod args;
+mod describe;
 mod flag;
 mod gates;
 mod go;

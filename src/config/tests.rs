@@ -161,7 +161,8 @@ fn what_does_not_fit_is_refused_in_etcds_words() {
         (&["--heartbeat-interval=0"], "--heartbeat-interval must be >0 (set to 0ms)"),
         (
             &["--election-timeout=300"],
-            "--election-timeout[300ms] should be at least as 5 times as --heartbeat-interval[100ms]",
+            "--election-timeout[300ms] should be at least as 5 times as \
+             --heartbeat-interval[100ms]",
         ),
         (
             &["--election-timeout=60000"],

@@ -76,11 +76,7 @@ pub(super) fn config(
     from_file: bool,
     warnings: &mut Vec<Warning>,
 ) -> Result<Config, String> {
-    if text_of(settings, "discovery-fallback") == "proxy" {
-        return Err("v2 proxy is deprecated, and --discovery-fallback can't be configured as \
-                    \"proxy\""
-            .to_owned());
-    }
+    check_fallback(settings)?;
     let log = log(settings)?;
     let listen = Listen::read(settings)?;
     let advertise_client = advertise_client(settings, from_file)?;
@@ -93,28 +89,17 @@ pub(super) fn config(
     }
     let auto_compaction = auto_compaction(settings)?;
     let gates = gates(settings, warnings)?;
-    if ns_of(settings, "compact-hash-check-time") <= 0 {
-        let set_to = go::print_duration(ns_of(settings, "compact-hash-check-time"));
-        return Err(format!("--compact-hash-check-time must be >0 (set to {set_to})"));
-    }
+    check_hash_time(settings)?;
     let name = group.name.clone();
     if name == DEFAULT_NAME {
         warnings
             .push(Warning::new("no --name was given; two members should not share \"default\""));
     }
-    let data_dir = match text_of(settings, "data-dir") {
-        dir if dir.is_empty() => {
-            let dir = format!("{name}.etcd");
-            warnings
-                .push(Warning::new("'data-dir' was empty; using default").field("data-dir", &dir));
-            dir
-        }
-        dir => dir,
-    };
+    let data_dir = data_dir(settings, &name, warnings);
     let (shards, wal_depth, wal_segment_bytes) = own(settings)?;
     Ok(Config {
         name,
-        data_dir: PathBuf::from(data_dir),
+        data_dir,
         group,
         heartbeat_ms,
         election_ms,
@@ -152,6 +137,34 @@ pub(super) fn config(
         wal_depth,
         wal_segment_bytes,
     })
+}
+
+fn check_fallback(settings: &Settings) -> Result<(), String> {
+    if text_of(settings, "discovery-fallback") != "proxy" {
+        return Ok(());
+    }
+    Err("v2 proxy is deprecated, and --discovery-fallback can't be configured as \"proxy\""
+        .to_owned())
+}
+
+fn check_hash_time(settings: &Settings) -> Result<(), String> {
+    match ns_of(settings, "compact-hash-check-time") {
+        ns if ns > 0 => Ok(()),
+        ns => {
+            let set_to = go::print_duration(ns);
+            Err(format!("--compact-hash-check-time must be >0 (set to {set_to})"))
+        }
+    }
+}
+
+fn data_dir(settings: &Settings, name: &str, warnings: &mut Vec<Warning>) -> PathBuf {
+    let given = text_of(settings, "data-dir");
+    if !given.is_empty() {
+        return PathBuf::from(given);
+    }
+    let dir = format!("{name}.etcd");
+    warnings.push(Warning::new("'data-dir' was empty; using default").field("data-dir", &dir));
+    PathBuf::from(dir)
 }
 
 fn log(settings: &Settings) -> Result<LogConfig, String> {
@@ -393,7 +406,7 @@ fn own(settings: &Settings) -> Result<(Option<u16>, usize, u64), String> {
     }
     let segment = uint_of(settings, "wal-segment-bytes");
     let least = (limits::ENTRY_BYTES_MAX * 8) as u64;
-    if segment < least || segment > (1 << 30) || segment % 4096 != 0 {
+    if segment < least || segment > (1 << 30) || !segment.is_multiple_of(4096) {
         return Err(format!(
             "--wal-segment-bytes must be a multiple of 4096 between {least} and 1073741824"
         ));

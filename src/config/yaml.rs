@@ -96,7 +96,7 @@ fn entry(
     match (target, value) {
         (Target::Flag(flag), value) => {
             if flag.kind != Kind::Dropped
-                && let Some(value) = flag.kind.from_yaml(key, value)?
+                && let Some(value) = flag.kind.read_yaml(key, value)?
             {
                 settings.set(flag, value);
             }
@@ -131,7 +131,7 @@ fn section(
         else {
             continue;
         };
-        if let Some(value) = flag.kind.from_yaml(&format!("{key}.{name}"), value)? {
+        if let Some(value) = flag.kind.read_yaml(&format!("{key}.{name}"), value)? {
             settings.set(flag, value);
         }
     }

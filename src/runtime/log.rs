@@ -73,6 +73,7 @@ macro_rules! field_from {
 field_from! {
     &'a str => |value| Field::Text(value),
     String => |value| Field::Text(value),
+    &'a String => |value| Field::Text(value),
     Vec<String> => |value| Field::Texts(value),
     bool => |value| Field::Bool(*value),
     u16 => |value| Field::Uint(u64::from(*value)),
