@@ -4,6 +4,9 @@
 
 pub mod base;
 pub mod config;
+pub mod frontend;
+pub mod orderer;
+pub mod router;
 pub mod wire;
 
 pub mod runtime;

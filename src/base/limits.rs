@@ -20,6 +20,34 @@ pub const STREAM_WINDOW_BYTES: u32 = 1 << 20;
 pub const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
 /// Preface and SETTINGS have to arrive within this.
 pub const PREFACE_TIMEOUT_MS: u64 = 5_000;
+/// Keepalive pings below the interval that a client is forgiven. One more: GOAWAY.
+pub const PING_STRIKES_MAX: u32 = 2;
+/// Interval below which a client's ping is a strike.
+pub const PING_INTERVAL_MIN_MS: u64 = 5_000;
+/// SETTINGS of a client per ten seconds. More of them: GOAWAY.
+pub const SETTINGS_PER_WINDOW_MAX: u32 = 100;
+/// A connection that is silent for this long is pinged by the server.
+pub const KEEPALIVE_INTERVAL_MS: u64 = 2 * 60 * 60 * 1_000;
+/// A pinged connection that stays silent for this long is closed.
+pub const KEEPALIVE_TIMEOUT_MS: u64 = 20_000;
+/// Default time for an answer: 5 s and two election timeouts. Above it: request timed out.
+pub const REQUEST_TIMEOUT_MS: u64 = 7_000;
+/// Bytes that one turn reads from a connection before others have their turn.
+pub const TURN_READ_BYTES: usize = 256 << 10;
+/// Bytes gathered for one write; a turn's answers above it leave in several.
+pub const WRITE_BATCH_BYTES: usize = 64 << 10;
+/// Answers handed to h2 on one connection and not written. Above it the rest waits.
+pub const CONNECTION_UNSENT_BYTES_MAX: usize = 256 << 10;
+/// The same for all connections of a core; above it each may have one slice under way.
+pub const CORE_UNSENT_BYTES_MAX: usize = 64 << 20;
+/// Parts of requests gathered on a core. Above it a call that needs more is refused.
+pub const CORE_REQUEST_BYTES_MAX: usize = 256 << 20;
+/// Messages that wait to be written on one stream. Above it the stream is not read.
+pub const STREAM_QUEUE_MESSAGES_MAX: usize = 1_024;
+/// Keepalives under way on one stream. Above it the stream is not read.
+pub const KEEPALIVES_IN_FLIGHT_MAX: usize = 1_024;
+/// Keys of the first chunk of a RangeStream.
+pub const RANGE_STREAM_FIRST_KEYS: i64 = 10;
 /// Default of --max-request-bytes: a larger write is refused as too large.
 pub const REQUEST_BYTES_MAX: usize = 1_572_864;
 /// What a gRPC message may have above --max-request-bytes before it is refused unread.
