@@ -3,8 +3,13 @@
 //! docs/ARCHITECTURE.md is the map.
 
 pub mod base;
+pub mod config;
 pub mod frontend;
 pub mod orderer;
 pub mod router;
 pub mod shard;
 pub mod wire;
+
+pub mod runtime;
+
+pub mod cli;

@@ -55,6 +55,8 @@ pub const RANGE_STREAM_FIRST_KEYS: i64 = 10;
 pub const REQUEST_BYTES_MAX: usize = 1_572_864;
 /// What a gRPC message may have above --max-request-bytes before it is refused unread.
 pub const REQUEST_OVERHEAD_BYTES: usize = 512 << 10;
+/// The most that --max-request-bytes may be set to; a larger setting is refused at start.
+pub const REQUEST_BYTES_CEILING: usize = 3 << 20;
 /// Default of --max-txn-ops.
 pub const TXN_OPS_MAX: usize = 128;
 /// Depth of nested transactions. A deeper one is refused as too many operations.
@@ -106,6 +108,8 @@ pub const WAL_RUN_BYTES_MAX: u64 = 1 << 20;
 pub const WAL_SCAN_BYTES: usize = 256 << 10;
 /// Damaged frames that recovery remembers to name them. More of them stay without a name.
 pub const WAL_DAMAGE_NAMED_MAX: usize = 1024;
+/// The most that --wal-depth may be set to; a larger setting is refused at start.
+pub const WAL_DEPTH_MAX: usize = 8;
 /// An idle leader stamps `durable_upto` this long after its last batch.
 pub const STAMP_IDLE_MS: u64 = 10;
 /// Mail from one core to another. A full box makes the sender keep it and try again.
@@ -134,10 +138,13 @@ pub const CATCH_UP_MESSAGE_BYTES: usize = 1 << 20;
 pub const LEASE_EXPIRIES_PER_PASS: usize = 500;
 /// Largest TTL of a lease in seconds.
 pub const LEASE_TTL_MAX_S: i64 = 9_000_000_000;
+/// Bytes of one value in a line of the log. A longer one is cut.
+pub const LOG_FIELD_BYTES_MAX: usize = 8 << 10;
 /// Memory that the quota counts for each version beside its bytes.
 pub const RECORD_OVERHEAD_BYTES: u64 = 128;
 
 // A batch must fit a segment with room for its frame, or the log could never take it.
 const _: () = assert!((ENTRY_BYTES_MAX * 4) < SEGMENT_BYTES as usize);
 // One operation of the largest request must fit the quota of an entry with its header.
-const _: () = assert!(REQUEST_BYTES_MAX + REQUEST_OVERHEAD_BYTES < ENTRY_BYTES_MAX * 4);
+const _: () = assert!(REQUEST_BYTES_CEILING + REQUEST_OVERHEAD_BYTES < ENTRY_BYTES_MAX * 4);
+const _: () = assert!(REQUEST_BYTES_MAX <= REQUEST_BYTES_CEILING);
