@@ -4,3 +4,7 @@
 
 pub mod base;
 pub mod wire;
+
+pub mod shard;
+
+pub mod sim;
