@@ -13,3 +13,6 @@ pub mod wire;
 pub mod runtime;
 
 pub mod cli;
+pub mod shard;
+
+pub mod sim;

@@ -134,6 +134,9 @@ pub const WATCHERS_PER_STREAM_MAX: usize = 100_000;
 pub const CATCH_UP_WINDOW_BYTES: usize = 16 << 20;
 /// Bytes of one catch-up answer, events of one revision never split.
 pub const CATCH_UP_MESSAGE_BYTES: usize = 1 << 20;
+/// Changes that one call for a stretch of history looks at; a revision is never split. At it the
+/// stretch ends early and says how far it came.
+pub const STRETCH_CHANGES_MAX: usize = 8192;
 /// Leases whose expiry one pass under a latch may carry out.
 pub const LEASE_EXPIRIES_PER_PASS: usize = 500;
 /// Largest TTL of a lease in seconds.

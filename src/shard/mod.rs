@@ -7,3 +7,5 @@
 //! Tests: in its rooms.
 
 pub mod wal;
+pub mod memtable;
+pub mod mvcc;
