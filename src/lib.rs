@@ -6,3 +6,5 @@ pub mod base;
 pub mod orderer;
 pub mod router;
 pub mod wire;
+
+pub mod watch;

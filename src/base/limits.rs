@@ -57,6 +57,15 @@ pub const WATCHERS_PER_STREAM_MAX: usize = 100_000;
 pub const CATCH_UP_WINDOW_BYTES: usize = 16 << 20;
 /// Bytes of one catch-up answer, events of one revision never split.
 pub const CATCH_UP_MESSAGE_BYTES: usize = 1 << 20;
+/// Catch-up windows that one hub has open at a time. A further watcher waits for its turn.
+pub const CATCH_UP_WINDOWS_MAX: usize = 4;
+/// Requests of one watch stream that wait for the hub. Above it a create is refused, a progress
+/// request is dropped and a cancel is carried out at once.
+pub const WATCH_REQUESTS_WAITING_MAX: usize = 10_000;
+/// Events times watchers that a hub matches, and as many that it replays, before it yields.
+pub const WATCH_SLICE: usize = 4_096;
+/// Effects that a watcher behind the hub is shown before the next one has its turn.
+pub const WATCH_TURN: usize = 1_024;
 /// Leases whose expiry one pass under a latch may carry out.
 pub const LEASE_EXPIRIES_PER_PASS: usize = 500;
 /// Largest TTL of a lease in seconds.
