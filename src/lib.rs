@@ -7,4 +7,5 @@ pub mod orderer;
 pub mod router;
 pub mod wire;
 
+pub mod lease;
 pub mod watch;

@@ -68,6 +68,8 @@ pub const WATCH_SLICE: usize = 4_096;
 pub const WATCH_TURN: usize = 1_024;
 /// Leases whose expiry one pass under a latch may carry out.
 pub const LEASE_EXPIRIES_PER_PASS: usize = 500;
+/// Leases that a new leader lets expire within a second; the surplus of a pile-up gets more time.
+pub const LEASE_EXPIRIES_PER_S: usize = 750;
 /// Largest TTL of a lease in seconds.
 pub const LEASE_TTL_MAX_S: i64 = 9_000_000_000;
 /// Memory that the quota counts for each version beside its bytes.

@@ -10,8 +10,8 @@ use crate::base::batch::ShardSet;
 use crate::base::change::{Change, Stretch};
 use crate::base::effect::Effect;
 use crate::base::limits::{
-    CATCH_UP_MESSAGE_BYTES, CATCH_UP_WINDOW_BYTES, CATCH_UP_WINDOWS_MAX, RING_BATCHES,
-    WATCH_SLICE, WATCH_TURN,
+    CATCH_UP_MESSAGE_BYTES, CATCH_UP_WINDOW_BYTES, CATCH_UP_WINDOWS_MAX, RING_BATCHES, WATCH_SLICE,
+    WATCH_TURN,
 };
 use crate::base::shared::{Position, Shared};
 use crate::base::{Revision, ShardId};
@@ -128,8 +128,7 @@ impl Hub {
                 }
                 if watcher.wants(record) && watcher.range.contains(record.key()) {
                     let event = event::shared(placed, record, watcher.with_previous);
-                    let cut =
-                        bundle.push(record.revision, event, self.streams.bundle_bytes);
+                    let cut = bundle.push(record.revision, event, self.streams.bundle_bytes);
                     let Some(cut) = cut else { continue };
                     if let Err(first) = self.streams.deliver(watcher, cut, &self.metrics, out) {
                         unsent = Some(first);
@@ -234,10 +233,10 @@ impl Hub {
             }
             Err(Compacted(at)) => window.compacted = window.compacted.max(Some(at)),
         }
-        if window.missing.is_empty() {
-            if let Some(window) = self.windows.open.remove(&ask) {
-                self.close_window(window, out);
-            }
+        if window.missing.is_empty()
+            && let Some(window) = self.windows.open.remove(&ask)
+        {
+            self.close_window(window, out);
         }
     }
 

@@ -44,9 +44,7 @@ pub(super) fn shared(placed: &Placed, record: &Record, with_previous: bool) -> B
     let previous = previous.expect("a visible record's previous version is known");
     match previous {
         None => bare(),
-        Some(previous) => {
-            placed.event[1].get_or_init(|| encode(record, Some(previous))).clone()
-        }
+        Some(previous) => placed.event[1].get_or_init(|| encode(record, Some(previous))).clone(),
     }
 }
 

@@ -168,8 +168,7 @@ impl Hub {
             }
             self.ticks.pop_first();
             let slot = self.streams.by_call[&call];
-            let watchers: Vec<usize> =
-                self.streams.all[slot].watchers.values().copied().collect();
+            let watchers: Vec<usize> = self.streams.all[slot].watchers.values().copied().collect();
             let mut asked = false;
             for watcher in watchers {
                 let watcher = &mut self.watchers[watcher];

@@ -10,12 +10,7 @@ use crate::base::shared::Shared;
 
 impl Hub {
     /// Matches batches up to V, a slice of work at most. True if some are left.
-    pub(super) fn match_visible(
-        &mut self,
-        now: Tick,
-        shared: &Shared,
-        out: &mut Output,
-    ) -> bool {
+    pub(super) fn match_visible(&mut self, now: Tick, shared: &Shared, out: &mut Output) -> bool {
         let mut budget = WATCH_SLICE;
         while self.position < shared.visible() {
             if self.index.is_empty() {

@@ -19,10 +19,10 @@ mod watcher;
 #[cfg(test)]
 mod tests;
 
+use crate::base::Revision;
 use crate::base::limits;
 use crate::base::metrics::{Counter, Gauge};
 use crate::base::range::KeyRange;
-use crate::base::Revision;
 use crate::wire::call::{CallId, WatchMessage};
 
 pub use hub::Hub;
@@ -120,4 +120,3 @@ pub struct WatchMetrics {
     /// Events sent and still queued at the frontend.
     pub pending_events: Gauge,
 }
-

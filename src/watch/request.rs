@@ -72,11 +72,11 @@ impl Hub {
             else {
                 return;
             };
-            if let Some(stream) = self.streams.all.get_mut(slot) {
-                if stream.serial == serial {
-                    stream.waiting -= 1;
-                    self.serve(now, slot, request, shared, out);
-                }
+            if let Some(stream) = self.streams.all.get_mut(slot)
+                && stream.serial == serial
+            {
+                stream.waiting -= 1;
+                self.serve(now, slot, request, shared, out);
             }
         }
     }

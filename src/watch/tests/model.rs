@@ -133,7 +133,7 @@ impl World {
             683..685 => {
                 let (current, compact) =
                     (self.rig.store.revision().0, self.rig.store.shared.compact_revision().0);
-                let at = current - self.prng.below(6_000) as i64;
+                let at = current - 800 - self.prng.below(6_000) as i64;
                 if at > compact && at > 0 {
                     self.rig.store.commit(&[], Some(Revision(at)));
                 }
