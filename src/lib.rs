@@ -16,3 +16,5 @@ pub mod cli;
 pub mod shard;
 
 pub mod sim;
+pub mod lease;
+pub mod watch;

@@ -137,8 +137,19 @@ pub const CATCH_UP_MESSAGE_BYTES: usize = 1 << 20;
 /// Changes that one call for a stretch of history looks at; a revision is never split. At it the
 /// stretch ends early and says how far it came.
 pub const STRETCH_CHANGES_MAX: usize = 8192;
+/// Catch-up windows that one hub has open at a time. A further watcher waits for its turn.
+pub const CATCH_UP_WINDOWS_MAX: usize = 4;
+/// Requests of one watch stream that wait for the hub. Above it a create is refused, a progress
+/// request is dropped and a cancel is carried out at once.
+pub const WATCH_REQUESTS_WAITING_MAX: usize = 10_000;
+/// Events times watchers that a hub matches, and as many that it replays, before it yields.
+pub const WATCH_SLICE: usize = 4_096;
+/// Effects that a watcher behind the hub is shown before the next one has its turn.
+pub const WATCH_TURN: usize = 1_024;
 /// Leases whose expiry one pass under a latch may carry out.
 pub const LEASE_EXPIRIES_PER_PASS: usize = 500;
+/// Leases that a new leader lets expire within a second; the surplus of a pile-up gets more time.
+pub const LEASE_EXPIRIES_PER_S: usize = 750;
 /// Largest TTL of a lease in seconds.
 pub const LEASE_TTL_MAX_S: i64 = 9_000_000_000;
 /// Bytes of one value in a line of the log. A longer one is cut.
