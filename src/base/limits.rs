@@ -108,8 +108,6 @@ pub const WAL_RUN_BYTES_MAX: u64 = 1 << 20;
 pub const WAL_SCAN_BYTES: usize = 256 << 10;
 /// Damaged frames that recovery remembers to name them. More of them stay without a name.
 pub const WAL_DAMAGE_NAMED_MAX: usize = 1024;
-/// The most that --wal-depth may be set to; a larger setting is refused at start.
-pub const WAL_DEPTH_MAX: usize = 8;
 /// An idle leader stamps `durable_upto` this long after its last batch.
 pub const STAMP_IDLE_MS: u64 = 10;
 /// Mail from one core to another. A full box makes the sender keep it and try again.

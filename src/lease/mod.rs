@@ -67,9 +67,9 @@ impl Default for LeaseMetrics {
 /// The least TTL in seconds: one and a half elections, so that no lease ends while the group is
 /// between two leaders.
 #[must_use]
-pub fn min_ttl_s(election_ticks: u32, heartbeat_ms: u32) -> i64 {
-    let ticks = 3 * u64::from(election_ticks) / 2;
-    let ms = ticks.saturating_mul(u64::from(heartbeat_ms));
+pub fn min_ttl_s(election_ticks: usize, heartbeat_ms: u64) -> i64 {
+    let ticks = 3 * election_ticks as u64 / 2;
+    let ms = ticks.saturating_mul(heartbeat_ms);
     i64::try_from(ms.div_ceil(1_000)).unwrap_or(LEASE_TTL_MAX_S)
 }
 

@@ -24,6 +24,7 @@ use crate::base::range::KeyRange;
 use crate::base::record::Record;
 use crate::base::reject::Reject;
 use crate::base::{LeaseId, Revision};
+use crate::lease::Cause;
 use crate::orderer::{Place, Prepared, Proposal, placed};
 use crate::router::Router;
 use crate::shard::eval::{self, Ask, Gathered, Given, Stop, Write};
@@ -326,7 +327,8 @@ impl Leader {
                 }
                 continue;
             }
-            self.mark_going(*id);
+            let cause = if origin.is_some() { Cause::Revoked } else { Cause::Expired };
+            self.mark_going(*id, cause);
             let mut effects: Vec<Effect> = Vec::with_capacity(keys.len() + 1);
             let mut place = Place::Behind(here.shared.newest_taken());
             let mut header = here.shared.newest_taken();

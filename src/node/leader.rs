@@ -2,10 +2,12 @@
 //! the leases, automatic compaction.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use super::coordinator::{Coordinator, Kind, Physical, prepared};
 use super::mail::{LeaseLeft, Mail, Origin};
 use super::{Here, NodeConfig, Outbox, Topology};
+use crate::base::batch::Placed;
 use crate::base::effect::{AlarmKind, Effect};
 use crate::base::limits::{
     BATCHES_IN_FLIGHT_MAX, LEASE_EXPIRIES_PER_PASS, LEASE_TTL_MAX_S, RING_BATCHES,
@@ -17,7 +19,7 @@ use crate::base::reject::Reject;
 use crate::base::shared::Position;
 use crate::base::{CoreId, LeaseId, Revision, ShardId, Tick};
 use crate::cluster::compactor::Compactor;
-use crate::lease::{LeaseTable, Renewal};
+use crate::lease::{Cause, LeaseMetrics, LeaseTable, Renewal};
 use crate::orderer::{
     Committed, GroupConfig, LogEntry, Orderer, Place, Prepared, Proposal, RecoveredEntry, placed,
 };
@@ -65,14 +67,6 @@ pub struct LeaderMetrics {
     pub batches: Counter,
     /// Log writes begun.
     pub log_writes: Counter,
-    /// Leases that expired.
-    pub leases_expired: Counter,
-    /// Leases granted.
-    pub leases_granted: Counter,
-    /// Leases revoked, expired ones included.
-    pub leases_revoked: Counter,
-    /// Leases renewed.
-    pub leases_renewed: Counter,
 }
 
 /// A committed batch whose answers wait until it is visible.
@@ -81,7 +75,6 @@ struct Awaiting {
     position: Position,
     answers: Vec<Prepared>,
     credit: usize,
-    gone: Vec<LeaseId>,
 }
 
 /// The orderer's core's own part.
@@ -103,6 +96,7 @@ pub struct Leader {
     next_tick: Tick,
     // Leases.
     leases: LeaseTable,
+    lease_metrics: Arc<LeaseMetrics>,
     going: BTreeSet<LeaseId>,
     granting: BTreeSet<LeaseId>,
     waiting_renewals: BTreeMap<LeaseId, Vec<Origin>>,
@@ -153,6 +147,7 @@ impl Leader {
         let orderer =
             Orderer::recover(group, hard_state, boot.entries, |key| router.shard_of(key))
                 .map_err(BootError::Malformed)?;
+        let lease_metrics = Arc::new(LeaseMetrics::default());
         let wal = Wal::open(boot.layout, &boot.recovered, now, &mut out.disk);
         Ok(Leader {
             orderer,
@@ -167,7 +162,8 @@ impl Leader {
             started: false,
             stopping: false,
             next_tick: now,
-            leases: LeaseTable::new(),
+            leases: LeaseTable::new(Arc::clone(&lease_metrics)),
+            lease_metrics,
             going: BTreeSet::new(),
             granting: BTreeSet::new(),
             waiting_renewals: BTreeMap::new(),
@@ -199,10 +195,10 @@ impl Leader {
         &self.metrics
     }
 
-    /// The lease table, for its counters.
+    /// The lease table's counters.
     #[must_use]
-    pub fn leases(&self) -> &LeaseTable {
-        &self.leases
+    pub fn lease_metrics(&self) -> Arc<LeaseMetrics> {
+        Arc::clone(&self.lease_metrics)
     }
 
     /// Operations that wait for the log: proposals pending.
@@ -273,7 +269,7 @@ impl Leader {
                 break;
             };
             moved = true;
-            let gone = self.observe(here, &batch.effects);
+            self.observe(here, &batch.effects, out);
             let (index, term, shards) = (batch.index, batch.term, batch.shards);
             let is_own = batch.effects.is_empty() && term == self.orderer.term();
             self.published = here.shared.publish(batch);
@@ -282,12 +278,7 @@ impl Leader {
             }
             debug_assert!(index.0 > 0);
             self.metrics.batches.one();
-            self.awaiting.push_back(Awaiting {
-                position: self.published,
-                answers,
-                credit,
-                gone,
-            });
+            self.awaiting.push_back(Awaiting { position: self.published, answers, credit });
             for core in here.topology.all_cores().filter(|core| *core != here.core) {
                 let concerned = here.topology.shards_on(core).iter().any(|s| shards.contains(s));
                 let lags = self.published - here.shared.consumed(core);
@@ -305,18 +296,22 @@ impl Leader {
         moved
     }
 
-    /// Takes from a committed batch what this core keeps for itself. The leases that end.
-    fn observe(&mut self, here: &Here, effects: &[crate::base::batch::Placed]) -> Vec<LeaseId> {
-        let mut gone = Vec::new();
+    /// Takes from a committed batch what this core keeps for itself.
+    fn observe(&mut self, here: &mut Here, effects: &[Placed], out: &mut Outbox) {
         for placed in effects {
             match &placed.effect {
                 Effect::Record(_) => {}
                 Effect::Grant { id, ttl_s } => {
                     self.granting.remove(id);
                     self.leases.grant(*id, *ttl_s, here.now);
-                    self.metrics.leases_granted.one();
                 }
-                Effect::Revoke { id } => gone.push(*id),
+                Effect::Revoke { id } => {
+                    self.going.remove(id);
+                    self.leases.revoke(*id);
+                    for origin in self.waiting_renewals.remove(id).unwrap_or_default() {
+                        self.answer_renewal(here, origin, *id, 0, out);
+                    }
+                }
                 Effect::Compact { at } => {
                     self.compact = self.compact.max(*at);
                     self.unholding.insert(*at, here.topology.all_cores().collect());
@@ -329,7 +324,6 @@ impl Leader {
                 }
             }
         }
-        gone
     }
 
     /// Releases the answers of what is visible.
@@ -348,7 +342,6 @@ impl Leader {
                     elsewhere.entry(core).or_default().push((call, reply));
                 }
             }
-            self.leases_gone(here, &done.gone, out);
         }
         for (core, replies) in elsewhere {
             out.mail.push((core, Mail::Answers(replies)));
@@ -371,7 +364,7 @@ impl Leader {
         let term = self.orderer.term();
         here.shared.set_term(term, true);
         let election_ms = here.config.tick_ms * here.config.election_ticks as u64;
-        self.leases.extend_all(here.now, election_ms);
+        self.leases.lead(here.now, election_ms);
         for core in here.topology.all_cores() {
             here.send(core, Mail::Open(term), out);
         }
@@ -605,7 +598,8 @@ impl Leader {
             id = LeaseId((self.prng.next_u64() >> 1) as i64);
         }
         let tick_ms = here.config.tick_ms;
-        let ttl_s = request.ttl.max(crate::lease::ttl_min_s(here.config.election_ticks, tick_ms));
+        let ttl_min_s = crate::lease::min_ttl_s(here.config.election_ticks, tick_ms);
+        let ttl_s = request.ttl.max(ttl_min_s);
         self.granting.insert(id);
         let behind = here.shared.newest_taken();
         let answer = prepared(origin, Ok(Answer::LeaseGrant { revision: behind, id, ttl_s }));
@@ -648,7 +642,7 @@ impl Leader {
         if self.expiry_under_way {
             return false;
         }
-        let due = self.leases.expired(here.now, LEASE_EXPIRIES_PER_PASS);
+        let due = self.leases.due(here.now, LEASE_EXPIRIES_PER_PASS);
         if due.is_empty() {
             return false;
         }
@@ -672,9 +666,9 @@ impl Leader {
         self.going.contains(&id)
     }
 
-    pub(super) fn mark_going(&mut self, id: LeaseId) {
+    pub(super) fn mark_going(&mut self, id: LeaseId, cause: Cause) {
         self.going.insert(id);
-        self.leases.mark_going(id);
+        self.leases.mark_going(id, cause);
     }
 
     /// The pass of an expiry is decided; the next may begin.
@@ -682,24 +676,15 @@ impl Leader {
         self.expiry_under_way = false;
     }
 
-    fn leases_gone(&mut self, here: &mut Here, gone: &[LeaseId], out: &mut Outbox) {
-        for id in gone {
-            self.going.remove(id);
-            self.leases.revoke(*id);
-            self.metrics.leases_revoked.one();
-            for origin in self.waiting_renewals.remove(id).unwrap_or_default() {
-                self.answer_renewal(here, origin, *id, 0, out);
-            }
-        }
-    }
-
     fn renew(&mut self, here: &mut Here, origin: Origin, id: LeaseId, out: &mut Outbox) {
         match self.leases.renew(id, here.now) {
             Renewal::Renewed(ttl_s) => {
-                self.metrics.leases_renewed.one();
                 self.answer_renewal(here, origin, id, ttl_s, out);
             }
-            Renewal::Missing => self.answer_renewal(here, origin, id, 0, out),
+            // No term is open without deadlines: `NotLeading` does not come from here.
+            Renewal::Missing | Renewal::NotLeading => {
+                self.answer_renewal(here, origin, id, 0, out);
+            }
             Renewal::Going => self.waiting_renewals.entry(id).or_default().push(origin),
         }
     }
@@ -725,7 +710,8 @@ impl Leader {
         out: &mut Outbox,
     ) {
         let revision = here.shared.committed().0;
-        let (ttl_s, granted_s) = self.leases.remaining(id, here.now).unwrap_or((-1, 0));
+        let granted_s = self.leases.granted_s(id).unwrap_or(0);
+        let ttl_s = self.leases.remaining_s(id, here.now).unwrap_or(-1);
         if keys && granted_s > 0 {
             let lease = LeaseLeft { id, ttl_s, granted_s };
             here.send(here.core, Mail::LeaseKeys(origin, lease), out);
@@ -851,9 +837,9 @@ impl Leader {
     /// A compaction is visible: every core is asked when its older reads have ended.
     fn ask_unhold(&mut self, here: &mut Here, out: &mut Outbox) {
         let visible = here.shared.compact_revision();
-        let due: Vec<Revision> =
-            self.unholding.range(..=visible).map(|(revision, _)| *revision).collect();
-        for below in due.into_iter().filter(|below| self.unhold_asked < *below) {
+        let asked = self.unhold_asked;
+        let due: Vec<Revision> = self.unholding.keys().copied().collect();
+        for below in due.into_iter().filter(|below| asked < *below && *below <= visible) {
             self.unhold_asked = below;
             for core in here.topology.all_cores() {
                 here.send(core, Mail::Unhold(below), out);

@@ -23,9 +23,9 @@ use std::sync::Arc;
 use crate::base::limits::STEP_ROUNDS_MAX;
 use crate::base::reject::Reject;
 use crate::base::shared::Shared;
-use crate::base::{CoreId, Tick};
+use crate::base::{CoreId, Revision, Tick};
 use crate::shard::wal::{DiskFault, DiskOp};
-use crate::watch::{Hub, Interest};
+use crate::watch::{AskId, Compacted, Hub, Interest, More, Output, Settings, WatchMetrics};
 use crate::wire::call::{Answer, CallId, Reply, Request, WatchMessage};
 use crate::wire::etcdserverpb as pb;
 
@@ -158,7 +158,8 @@ pub struct Core {
     shards: Vec<ShardRole>,
     reader: Reader,
     hub: Hub,
-    hub_out: crate::watch::Output,
+    hub_out: Output,
+    watch_metrics: Arc<WatchMetrics>,
     leader: Option<Box<Leader>>,
 }
 
@@ -177,13 +178,14 @@ impl Core {
             ShardRole::new(shard, config.seed ^ u64::from(shard.0))
         });
         let shards = shards.collect();
-        let settings = crate::watch::Settings::new(
+        let settings = Settings::new(
             topology.router().shards(),
             config.progress_interval_ms,
             config.request_bytes_max,
         );
         let prng = crate::base::prng::Prng::new(config.seed ^ u64::from(core.0));
-        let hub = Hub::new(settings, prng);
+        let watch_metrics = Arc::new(WatchMetrics::default());
+        let hub = Hub::new(settings, prng, (0, Revision::EMPTY), Arc::clone(&watch_metrics));
         let own = VecDeque::new();
         let here = Here { core, now: Tick(0), topology, shared, config, own };
         Core {
@@ -191,7 +193,8 @@ impl Core {
             shards,
             reader: Reader::default(),
             hub,
-            hub_out: crate::watch::Output::default(),
+            hub_out: Output::default(),
+            watch_metrics,
             leader: leader.map(Box::new),
         }
     }
@@ -202,10 +205,17 @@ impl Core {
         self.leader.as_deref()
     }
 
+    /// The process is told to stop: no more work of the core's own, and a stamp behind the log.
+    pub fn stop(&mut self) {
+        if let Some(leader) = &mut self.leader {
+            leader.stop();
+        }
+    }
+
     /// The watch hub's counters.
     #[must_use]
-    pub fn watch_metrics(&self) -> &crate::watch::WatchMetrics {
-        self.hub.metrics()
+    pub fn watch_metrics(&self) -> Arc<WatchMetrics> {
+        Arc::clone(&self.watch_metrics)
     }
 
     /// Takes all input and does what follows from it.
@@ -302,7 +312,8 @@ impl Core {
                 out.replies.push((call, reply));
             }
             Request::Watch(request) => {
-                self.hub.on_request(self.here.now, call, request, &self.here.shared);
+                let (now, shared) = (self.here.now, &self.here.shared);
+                self.hub.on_request(now, call, request, shared, &mut self.hub_out);
             }
             Request::Compact(_)
             | Request::LeaseGrant(_)
@@ -355,8 +366,8 @@ impl Core {
             }
             Mail::Answers(replies) => out.replies.extend(replies),
             Mail::Stretch(number, shard, stretch) => {
-                let stretch = stretch.map_err(crate::watch::Compacted);
-                self.hub.on_stretch(crate::watch::AskId(number), shard, stretch);
+                let stretch = stretch.map_err(Compacted);
+                self.hub.on_stretch(AskId(number), shard, stretch, &mut self.hub_out);
             }
             Mail::LeaseKeys(origin, lease) => {
                 self.reader.lease_keys(&mut self.here, origin, lease, out);
@@ -397,7 +408,7 @@ impl Core {
 
     fn hub_step(&mut self, out: &mut Outbox) {
         let more = self.hub.advance(self.here.now, &self.here.shared, &mut self.hub_out);
-        out.more |= matches!(more, crate::watch::More::Yes);
+        out.more |= matches!(more, More::Yes);
         out.watch.append(&mut self.hub_out.messages);
         for ask in self.hub_out.asks.drain(..) {
             for shard in self.here.topology.router().all().iter() {

@@ -8,9 +8,7 @@ use super::coordinator::shards_of_ask;
 use super::mail::{LeaseLeft, Mail, Origin, ReadAsk, ReadId, ReadShare, ReadWhat};
 use super::{Here, Outbox, Topology};
 use crate::base::limits::HASH_SLICE_BYTES;
-use crate::base::range::KeyRange;
 use crate::base::record::Record;
-use crate::base::reject::Reject;
 use crate::base::shared::Position;
 use crate::base::{Revision, ShardId};
 use crate::shard::eval::{self, Ask, Conditions, Gathered, Stop, Write};
@@ -29,8 +27,17 @@ enum Kind {
     LeaseKeys(LeaseLeft, Gathered),
     /// Counts first: whether anything is live decides what counts.
     HashKv(HashOf, u64),
-    HashList(HashOf, Vec<Vec<Arc<Record>>>),
-    HashSum(HashOf, Box<HashSum>),
+    HashList(HashOf, Hashed, Vec<Vec<Arc<Record>>>),
+    HashSum(HashOf, Hashed, Box<HashSum>),
+}
+
+/// Which hash is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Hashed {
+    /// What etcd's HashKV sums up.
+    Kv,
+    /// Every version held.
+    Everything,
 }
 
 #[derive(Debug)]
@@ -159,6 +166,18 @@ impl Reader {
         self.begin(here, reading, asks, out);
     }
 
+    /// Hashes every version held, in etcd's record form, up to the newest revision.
+    pub(super) fn hash(&mut self, here: &mut Here, origin: Origin, out: &mut Outbox) {
+        let (at, position) = here.shared.committed();
+        let of = HashOf { revision: at, compact: Revision(-1), any_live: true };
+        let shards = here.topology.router().all().iter();
+        let asks = shards.map(|shard| (shard, ReadWhat::Hash(of))).collect();
+        let kind = Kind::HashList(of, Hashed::Everything, Vec::new());
+        let (compact, held) = (of.compact, Revision(0));
+        let reading = Reading { origin, kind, at, position, compact, held, awaited: 0 };
+        self.begin(here, reading, asks, out);
+    }
+
     /// A shard has answered.
     pub(super) fn share(
         &mut self,
@@ -172,7 +191,7 @@ impl Reader {
         match (&mut reading.kind, share) {
             (Kind::Range(Some(gather)), ReadShare::Run(run)) => gather.add(usize::from(shard.0), run),
             (Kind::HashKv(_, count), ReadShare::Run(Run { count: more, .. })) => *count += more,
-            (Kind::HashList(_, lists), ReadShare::Hash(list)) => lists.push(list),
+            (Kind::HashList(_, _, lists), ReadShare::Hash(list)) => lists.push(list),
             (
                 Kind::Txn(_, gathered) | Kind::LeaseKeys(_, gathered),
                 ReadShare::Given(given),
@@ -193,7 +212,7 @@ impl Reader {
     pub(super) fn background(&mut self, here: &mut Here, out: &mut Outbox) -> bool {
         let Some(number) = self.summing.pop() else { return false };
         let mut reading = self.readings.remove(&number).expect("a sum belongs to a read");
-        let Kind::HashSum(of, sum) = &mut reading.kind else {
+        let Kind::HashSum(of, hashed, sum) = &mut reading.kind else {
             unreachable!("a sum belongs to a hash")
         };
         match sum.step(HASH_SLICE_BYTES) {
@@ -202,8 +221,14 @@ impl Reader {
                 self.summing.insert(0, number);
             }
             Some(hash) => {
-                let HashOf { revision: hashed, compact, .. } = *of;
-                let answer = Answer::HashKv { revision: reading.at, hash, compact, hashed };
+                let revision = reading.at;
+                let answer = match hashed {
+                    Hashed::Everything => Answer::Hash { revision, hash },
+                    Hashed::Kv => {
+                        let HashOf { revision: hashed, compact, .. } = *of;
+                        Answer::HashKv { revision, hash, compact, hashed }
+                    }
+                };
                 self.end(here, reading, Ok(answer), out);
             }
         }
@@ -289,13 +314,13 @@ impl Reader {
             }
             Kind::HashKv(of, count) => {
                 let of = HashOf { any_live: *count > 0, ..*of };
-                reading.kind = Kind::HashList(of, Vec::new());
+                reading.kind = Kind::HashList(of, Hashed::Kv, Vec::new());
                 let shards = router.all().iter();
                 Next::Ask(shards.map(|shard| (shard, ReadWhat::Hash(of))).collect())
             }
-            Kind::HashList(of, lists) => {
+            Kind::HashList(of, hashed, lists) => {
                 let sum = HashSum::new(std::mem::take(lists));
-                reading.kind = Kind::HashSum(*of, Box::new(sum));
+                reading.kind = Kind::HashSum(*of, *hashed, Box::new(sum));
                 self.summing.push(number);
                 Next::Sum
             }

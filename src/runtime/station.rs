@@ -8,11 +8,9 @@ use std::pin::Pin;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
-
-use glommio::timer::Timer;
 
 use super::clock::Clock;
+use super::nap::Nap;
 use super::disk::Disk;
 use super::mailbox::{Arrival, Mailboxes};
 use crate::base::limits::{HEARTBEAT_FIRST_MS, HEARTBEAT_MS, STEPS_PER_TURN};
@@ -37,7 +35,7 @@ pub(super) struct Station {
     frontend: RefCell<Weak<FrontendContext>>,
     waker: RefCell<Option<Waker>>,
     woken: Cell<bool>,
-    timer: RefCell<Option<(Tick, Timer)>>,
+    timer: RefCell<Option<Nap>>,
     wake_at: Cell<Option<Tick>>,
     halted: RefCell<Option<String>>,
 }
@@ -89,6 +87,13 @@ impl Station {
     pub(super) fn with_core(&self, change: impl FnOnce(&mut Core)) {
         change(&mut self.core.borrow_mut());
         self.wake();
+    }
+
+    /// Ends this core's connections.
+    pub(super) fn stop_frontend(&self) {
+        if let Some(frontend) = self.frontend.borrow().upgrade() {
+            frontend.stop();
+        }
     }
 
     /// Why the member cannot go on, once it cannot.
@@ -233,22 +238,13 @@ impl Station {
         let beat = now.plus_ms(beat_ms);
         let at = self.wake_at.get().map_or(beat, |at| at.min(beat));
         let mut timer = self.timer.borrow_mut();
-        loop {
-            let earlier = timer.as_ref().filter(|(armed, _)| *armed <= at);
-            if earlier.is_none() {
-                let wait = Duration::from_nanos(at.since(now).max(10_000));
-                *timer = Some((at, Timer::new(wait)));
-            }
-            let Some((_, armed)) = timer.as_mut() else { return };
-            if Pin::new(armed).poll(cx).is_pending() {
-                return;
-            }
-            *timer = None;
-            if at <= self.clock.now() {
-                cx.waker().wake_by_ref();
-                return;
-            }
+        // A nap that ends earlier is kept: it is cheaper to wake once for nothing.
+        let kept = timer.take().filter(|nap| nap.at() > now && nap.at() <= at);
+        let mut nap = kept.unwrap_or_else(|| Nap::until(at, self.clock));
+        if Pin::new(&mut nap).poll(cx).is_ready() {
+            cx.waker().wake_by_ref();
         }
+        *timer = Some(nap);
     }
 }
 
@@ -273,10 +269,7 @@ impl Port for Station {
     }
 
     fn sleep_until(&self, at: Tick) -> Sleep {
-        let wait = Duration::from_nanos(at.since(self.clock.now()));
-        Box::pin(async move {
-            Timer::new(wait).await;
-        })
+        Box::pin(Nap::until(at, self.clock))
     }
 
     fn shared(&self) -> &Shared {

@@ -121,20 +121,19 @@ impl Hub {
         self.metrics.streams.add(-1);
     }
 
-    /// Messages of the stream with `bytes` and `events` in all, as [`WatchMessage::bytes`] and
-    /// [`WatchMessage::events`] count, have left.
-    pub fn on_drained(&mut self, call: CallId, bytes: usize, events: usize) {
+    /// Messages of the stream with `bytes` in all, as [`WatchMessage::bytes`] counts, have left.
+    pub fn on_drained(&mut self, call: CallId, bytes: usize) {
         let Some(&slot) = self.streams.by_call.get(&call) else {
             return;
         };
         let stream = &mut self.streams.all[slot];
-        assert!(
-            bytes <= stream.queued_bytes && events <= stream.queued_events,
-            "a stream drains what was sent to it"
-        );
+        assert!(bytes <= stream.queued_bytes, "a stream drains what was sent to it");
         stream.queued_bytes -= bytes;
-        stream.queued_events -= events;
-        self.metrics.pending_events.add(-(events as i64));
+        if stream.queued_bytes == 0 {
+            // What left in part still counts as pending: bytes are told, events are not.
+            self.metrics.pending_events.add(-(stream.queued_events as i64));
+            stream.queued_events = 0;
+        }
         self.wake_stalled(slot);
     }
 

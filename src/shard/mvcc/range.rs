@@ -193,7 +193,8 @@ fn range_of(request: &RangeRequest) -> KeyRange {
 }
 
 /// Records wanted in key order, one more than the limit included; `None` for all.
-fn wanted(request: &RangeRequest) -> Option<usize> {
+#[must_use]
+pub fn wanted(request: &RangeRequest) -> Option<usize> {
     let order = (request.sort_order(), request.sort_target());
     let in_key_order = order.0 == SortOrder::None || order == (SortOrder::Ascend, SortTarget::Key);
     let unfiltered = Filter::of(request) == Filter::default();

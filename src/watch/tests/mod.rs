@@ -220,7 +220,7 @@ impl Rig {
             }
             let messages = self.messages();
             for (call, message) in &messages {
-                self.hub.on_drained(*call, message.bytes(), message.events());
+                self.hub.on_drained(*call, message.bytes());
             }
             let idle = messages.is_empty();
             seen.extend(messages);

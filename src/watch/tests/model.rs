@@ -244,7 +244,7 @@ impl World {
             let burst = client.drains < 2 && self.prng.below(700) == 0;
             while burst || self.prng.percent(client.drains) {
                 let Some((bytes, events)) = client.queued.pop_front() else { break };
-                self.rig.hub.on_drained(*call, bytes, events);
+                self.rig.hub.on_drained(*call, bytes);
             }
         }
     }
@@ -327,7 +327,7 @@ impl World {
             for (call, client) in &mut self.clients {
                 for (bytes, events) in client.queued.drain(..) {
                     idle = false;
-                    self.rig.hub.on_drained(*call, bytes, events);
+                    self.rig.hub.on_drained(*call, bytes);
                 }
             }
             if idle {

@@ -270,7 +270,7 @@ fn a_slow_stream_lags_alone_and_goes_on_from_the_ring() {
         while rig.advance() == More::Yes {}
         for (call, message) in rig.messages() {
             if call == OTHER {
-                rig.hub.on_drained(call, message.bytes(), message.events());
+                rig.hub.on_drained(call, message.bytes());
             }
             undrained.push((call, message));
         }
@@ -285,7 +285,7 @@ fn a_slow_stream_lags_alone_and_goes_on_from_the_ring() {
     assert!(rig.asks().is_empty());
     for (call, message) in &undrained {
         if *call == CALL {
-            rig.hub.on_drained(*call, message.bytes(), message.events());
+            rig.hub.on_drained(*call, message.bytes());
         }
     }
     let rest = rig.settle();
@@ -315,7 +315,7 @@ fn who_falls_out_of_the_ring_asks_the_shards_or_is_compacted() {
             rig.store.commit(&[], Some(Revision(100)));
             rig.store.apply();
         }
-        rig.hub.on_drained(CALL, sent, count);
+        rig.hub.on_drained(CALL, sent);
         while rig.advance() == More::Yes {}
         if compact {
             assert_eq!(rig.told(), ["0@0 compacted 100"]);
