@@ -40,8 +40,6 @@ impl Machine for Watch {
     }
 }
 
-}
-
 fn reason(refusal: WatchRefusal) -> &'static str {
     match refusal {
         WatchRefusal::DuplicateId => "mvcc: duplicate watch ID provided on the WatchStream",

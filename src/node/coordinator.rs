@@ -163,8 +163,7 @@ pub(super) fn shards_of_ask(ask: &Ask, all: ShardSet, router: Router) -> ShardSe
 pub(super) fn shards_named(request: &Request, router: Router) -> ShardSet {
     match request {
         Request::DeleteRange(delete) => {
-            let range =
-                KeyRange::from_request(delete.key.clone(), delete.range_end.clone());
+            let range = KeyRange::from_request(delete.key.clone(), delete.range_end.clone());
             router.shards_of(&range)
         }
         Request::Txn(txn) => txn_shards(txn, router),
@@ -209,9 +208,7 @@ impl Leader {
             Kind::Write(origin, request) => {
                 self.decide_write(here, *origin, request, &operation, out)
             }
-            Kind::Revoke(origin, ids) => {
-                self.decide_revoke(here, *origin, ids, &operation)
-            }
+            Kind::Revoke(origin, ids) => self.decide_revoke(here, *origin, ids, &operation),
             Kind::Compact(origin, at, physical) => {
                 Ok(self.decide_compact(here, *origin, *at, *physical, operation.rests))
             }

@@ -18,8 +18,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::base::record::Record;
 use crate::base::range::KeyRange;
+use crate::base::record::Record;
 use crate::base::reject::Reject;
 use crate::base::{LeaseId, Revision};
 use crate::wire::etcdserverpb::request_op::Request as Op;
