@@ -3,12 +3,21 @@
 //! docs/ARCHITECTURE.md is the map.
 
 pub mod base;
-pub mod config;
-pub mod frontend;
-pub mod orderer;
-pub mod router;
 pub mod wire;
 
+pub mod frontend;
+pub mod router;
+pub mod shard;
+pub mod orderer;
+pub mod watch;
+
+pub mod lease;
+pub mod cluster;
+pub mod config;
+
+pub mod node;
+
 pub mod runtime;
+pub mod sim;
 
 pub mod cli;

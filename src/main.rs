@@ -1,21 +1,28 @@
 //! The `ringbolt` binary.
 
-use std::process::ExitCode;
-
-use ringbolt::cli;
+use ringbolt::{cli, log, runtime};
 
 /// A request allocates a handful of small things on one core and frees them there: what mimalloc
 /// is made for.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-fn main() -> ExitCode {
+fn main() {
     let streams: (&mut dyn std::io::Write, &mut dyn std::io::Write) =
         (&mut std::io::stdout(), &mut std::io::stderr());
-    let code = cli::server(std::env::args_os().skip(1), std::env::vars_os(), streams, |start| {
-        let why = "this build has no runtime that could serve";
-        ringbolt::log!(Fatal, why, "data-dir" => start.data_dir.root.display());
-        1
-    });
-    ExitCode::from(u8::try_from(code).unwrap_or(1))
+    let serve = |start: cli::Start| {
+        match runtime::serve::serve(start.config, &start.data_dir, start.grant, start.cores) {
+            Ok(end) => {
+                // The lock goes before the process does, so that a restart finds it free.
+                drop(start.data_dir);
+                end.exit()
+            }
+            Err(error) => {
+                log!(Fatal, "failed to start", "error" => error);
+                1
+            }
+        }
+    };
+    let code = cli::server(std::env::args_os().skip(1), std::env::vars_os(), streams, serve);
+    std::process::exit(code)
 }

@@ -46,12 +46,6 @@ impl Blocks {
         }
     }
 
-    /// Forgets the contents and keeps the memory.
-    pub fn clear(&mut self) {
-        self.blocks.clear();
-        self.written = 0;
-    }
-
     /// Bytes written, without the padding.
     #[must_use]
     pub fn written(&self) -> usize {

@@ -32,8 +32,11 @@ pub const KEEPALIVE_INTERVAL_MS: u64 = 2 * 60 * 60 * 1_000;
 pub const KEEPALIVE_TIMEOUT_MS: u64 = 20_000;
 /// Default time for an answer: 5 s and two election timeouts. Above it: request timed out.
 pub const REQUEST_TIMEOUT_MS: u64 = 7_000;
-/// Bytes that one turn reads from a connection before others have their turn.
-pub const TURN_READ_BYTES: usize = 256 << 10;
+/// Bytes that are read from a connection before they are looked at. Not more: h2 closes a
+/// connection that has very many small DATA frames unread.
+pub const ROUND_READ_BYTES: usize = 64 << 10;
+/// Small messages of one stream that wait together leave as one DATA frame up to this.
+pub const JOINED_BYTES_MAX: usize = 16 << 10;
 /// Bytes gathered for one write; a turn's answers above it leave in several.
 pub const WRITE_BATCH_BYTES: usize = 64 << 10;
 /// Answers handed to h2 on one connection and not written. Above it the rest waits.
@@ -60,6 +63,18 @@ pub const TXN_OPS_MAX: usize = 128;
 pub const TXN_DEPTH_MAX: usize = 32;
 /// Writes admitted and not answered. Above it: too many requests.
 pub const ADMITTED_MAX: i64 = 5_000;
+/// Bytes of writes that hold a revision and are not visible yet. Above it: too many requests.
+pub const IN_FLIGHT_BYTES_MAX: i64 = 256 << 20;
+/// Rounds of mail and apply that one step of a core takes on before it lets others run.
+pub const STEP_ROUNDS_MAX: usize = 64;
+/// Records that one slice of a long read visits before other work gets its turn.
+pub const READ_SLICE_RECORDS: usize = 1_000;
+/// Bytes that one slice of a long read takes.
+pub const READ_SLICE_BYTES: usize = 4 << 20;
+/// Bytes that one slice of a hash sums up.
+pub const HASH_SLICE_BYTES: usize = 1 << 20;
+/// Changes that one slice of a compaction forgets.
+pub const CUT_SLICE_CHANGES: usize = 200;
 /// Committed batches that stay in the ring. The orderer publishes no more until all cores have
 /// passed the oldest; a watcher that falls behind it catches up from the shards.
 pub const RING_BATCHES: usize = 1024;
@@ -73,12 +88,40 @@ pub const BATCHES_IN_FLIGHT_MAX: usize = 8;
 pub const SEGMENT_BYTES: u64 = 64 << 20;
 /// Segments kept zero-filled ahead per lane.
 pub const SEGMENTS_AHEAD: usize = 1;
-/// The most that --wal-depth may be set to; a larger setting is refused at start.
-pub const WAL_DEPTH_MAX: usize = 8;
+/// Segments kept for reuse per lane when nothing in them is needed. One more is deleted.
+pub const WAL_SEGMENTS_SPARE: usize = 4;
+/// Largest segment that may be configured; what a file has beyond is not read.
+pub const SEGMENT_BYTES_MAX: u64 = 1 << 30;
+/// Zeros written at once to a segment in preparation, so that frames can go between.
+pub const WAL_ZERO_SLICE_BYTES: u64 = 1 << 20;
+/// Lanes of a log. A file of a higher lane is refused at start.
+pub const WAL_LANES_MAX: u16 = 64;
+/// Writes in flight per lane that may be configured. With all of them out the lane is not free.
+pub const WAL_DEPTH_MAX: usize = 16;
+/// Slices of one frame's payload. An entry of more is a bug of the sender.
+pub const WAL_CHUNKS_MAX: usize = 2 * ENTRY_EFFECTS_MAX;
+/// Payload of one frame in bytes. An entry of more is a bug of the sender.
+pub const WAL_PAYLOAD_BYTES_MAX: usize = 4 * ENTRY_BYTES_MAX;
+/// Frames of waiting entries that share one write, in bytes. The next frame waits for the next.
+pub const WAL_RUN_BYTES_MAX: u64 = 1 << 20;
+/// Bytes that recovery holds of each lane.
+pub const WAL_SCAN_BYTES: usize = 256 << 10;
+/// Damaged frames that recovery remembers to name them. More of them stay without a name.
+pub const WAL_DAMAGE_NAMED_MAX: usize = 1024;
 /// An idle leader stamps `durable_upto` this long after its last batch.
 pub const STAMP_IDLE_MS: u64 = 10;
 /// Mail from one core to another. A full box makes the sender keep it and try again.
 pub const MAIL_MAX: usize = 16_384;
+/// Connections on their way to one core. One more is closed.
+pub const ARRIVALS_MAX: usize = 1_024;
+/// Steps of a node before the connections of its core have their turn.
+pub const STEPS_PER_TURN: usize = 4;
+/// A core wakes at least this often.
+pub const HEARTBEAT_MS: u64 = 50;
+/// The same in the first second of an executor.
+pub const HEARTBEAT_FIRST_MS: u64 = 5;
+/// Entries of the log's ring; more writes and syncs than this are never in flight.
+pub const RING_DEPTH: u32 = 256;
 /// Shards of a member.
 pub const SHARDS_MAX: u16 = 16;
 /// Bytes of watch events queued at the frontend per stream; above it the watcher lags.
@@ -89,8 +132,22 @@ pub const WATCHERS_PER_STREAM_MAX: usize = 100_000;
 pub const CATCH_UP_WINDOW_BYTES: usize = 16 << 20;
 /// Bytes of one catch-up answer, events of one revision never split.
 pub const CATCH_UP_MESSAGE_BYTES: usize = 1 << 20;
+/// Changes that one call for a stretch of history looks at; a revision is never split. At it the
+/// stretch ends early and says how far it came.
+pub const STRETCH_CHANGES_MAX: usize = 8192;
+/// Catch-up windows that one hub has open at a time. A further watcher waits for its turn.
+pub const CATCH_UP_WINDOWS_MAX: usize = 4;
+/// Requests of one watch stream that wait for the hub. Above it a create is refused, a progress
+/// request is dropped and a cancel is carried out at once.
+pub const WATCH_REQUESTS_WAITING_MAX: usize = 10_000;
+/// Events times watchers that a hub matches, and as many that it replays, before it yields.
+pub const WATCH_SLICE: usize = 4_096;
+/// Effects that a watcher behind the hub is shown before the next one has its turn.
+pub const WATCH_TURN: usize = 1_024;
 /// Leases whose expiry one pass under a latch may carry out.
 pub const LEASE_EXPIRIES_PER_PASS: usize = 500;
+/// Leases that a new leader lets expire within a second; the surplus of a pile-up gets more time.
+pub const LEASE_EXPIRIES_PER_S: usize = 750;
 /// Largest TTL of a lease in seconds.
 pub const LEASE_TTL_MAX_S: i64 = 9_000_000_000;
 /// Bytes of one value in a line of the log. A longer one is cut.

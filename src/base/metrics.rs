@@ -1,6 +1,6 @@
 //! Counters and histograms. Each core writes its own; a scrape adds them up.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 /// A count that only grows.
 #[derive(Debug, Default)]
@@ -20,6 +20,28 @@ impl Counter {
     /// The count.
     #[must_use]
     pub fn value(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A figure that goes up and down.
+#[derive(Debug, Default)]
+pub struct Gauge(AtomicI64);
+
+impl Gauge {
+    /// Adds `count`, which may be negative. One core writes it.
+    pub fn add(&self, count: i64) {
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(count), Ordering::Relaxed);
+    }
+
+    /// States the figure.
+    pub fn set(&self, value: i64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    /// The figure.
+    #[must_use]
+    pub fn value(&self) -> i64 {
         self.0.load(Ordering::Relaxed)
     }
 }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 /// Where a range ends.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RangeEnd {
     /// The range is its start key alone.
     Single,
@@ -14,7 +14,7 @@ pub enum RangeEnd {
 }
 
 /// Keys from `start` to `end`, in byte order.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct KeyRange {
     /// First key that may be in the range.
     pub start: Bytes,

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::batch::Batch;
-use super::limits::RING_BATCHES;
+use super::limits::{IN_FLIGHT_BYTES_MAX, RING_BATCHES};
 use super::{CoreId, RaftIndex, Revision, Term};
 
 /// A batch's place in the ring: 1 for the first published since the process began.
@@ -34,6 +34,12 @@ pub struct Shared {
     admitted: AtomicI64,
     /// Position up to which each core has consumed the ring, shards and hub both.
     consumed: Vec<AtomicU64>,
+    /// Whether a core's hub has anyone to tell when V moves.
+    wants_visible: Vec<AtomicBool>,
+    /// Whether a core has a write that waits for a revision in flight to be applied.
+    wants_committed: Vec<AtomicBool>,
+    /// Bytes of writes that hold a revision and are not answered.
+    in_flight_bytes: AtomicI64,
     /// Bytes that each shard's records take, overhead included.
     shard_bytes: Vec<AtomicU64>,
     /// Live keys of each shard.
@@ -57,6 +63,9 @@ impl Shared {
             has_leader: AtomicBool::new(false),
             admitted: AtomicI64::new(0),
             consumed: (0..cores).map(|_| AtomicU64::new(0)).collect(),
+            wants_visible: (0..cores).map(|_| AtomicBool::new(false)).collect(),
+            wants_committed: (0..cores).map(|_| AtomicBool::new(false)).collect(),
+            in_flight_bytes: AtomicI64::new(0),
             shard_bytes: (0..shards).map(|_| AtomicU64::new(0)).collect(),
             shard_keys: (0..shards).map(|_| AtomicU64::new(0)).collect(),
         }
@@ -165,6 +174,28 @@ impl Shared {
         Revision(self.visible_compact.load(Ordering::SeqCst))
     }
 
+    /// A core says whether its hub has anyone to tell when V moves.
+    pub fn want_visible(&self, core: CoreId, wanted: bool) {
+        self.wants_visible[core.0 as usize].store(wanted, Ordering::SeqCst);
+    }
+
+    /// Whether a core's hub has anyone to tell when V moves.
+    #[must_use]
+    pub fn wants_visible(&self, core: CoreId) -> bool {
+        self.wants_visible[core.0 as usize].load(Ordering::SeqCst)
+    }
+
+    /// A core says whether one of its shards waits for the next batches, whomever they concern.
+    pub fn want_committed(&self, core: CoreId, wanted: bool) {
+        self.wants_committed[core.0 as usize].store(wanted, Ordering::SeqCst);
+    }
+
+    /// Whether one of a core's shards waits for the next batches.
+    #[must_use]
+    pub fn wants_committed(&self, core: CoreId) -> bool {
+        self.wants_committed[core.0 as usize].load(Ordering::SeqCst)
+    }
+
     // --- revisions ------------------------------------------------------------------------
 
     /// Takes the next revision. The caller must send the write it belongs to: nothing may fail
@@ -183,6 +214,27 @@ impl Shared {
     /// Sets the counter when a term opens: no shard evaluates at that moment.
     pub fn open_counter_at(&self, revision: Revision) {
         self.counter.store(revision.0, Ordering::SeqCst);
+    }
+
+    /// Reserves room in the orderer's queue for a write of `bytes`; false if there is none. Taken
+    /// before the revision, given back when the write is visible.
+    #[must_use]
+    pub fn take_credit(&self, bytes: usize) -> bool {
+        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+        let before = self.in_flight_bytes.fetch_add(bytes, Ordering::Relaxed);
+        // One operation alone may be larger than all the room there is.
+        if before == 0 || before.saturating_add(bytes) <= IN_FLIGHT_BYTES_MAX {
+            return true;
+        }
+        self.in_flight_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        false
+    }
+
+    /// Gives room back.
+    pub fn return_credit(&self, bytes: usize) {
+        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+        let before = self.in_flight_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        assert!(before >= bytes, "more credit was given back than taken");
     }
 
     // --- the group ------------------------------------------------------------------------

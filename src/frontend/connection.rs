@@ -274,11 +274,7 @@ impl Connection {
         }
     }
 
-    pub(super) fn plain_response(
-        &mut self,
-        index: usize,
-        response: http::Response<bytes::Bytes>,
-    ) {
+    pub(super) fn plain_response(&mut self, index: usize, response: http::Response<bytes::Bytes>) {
         let Some(slot) = self.slots.slot(index) else {
             return;
         };
@@ -372,12 +368,7 @@ impl Connection {
     // --- messages out ---------------------------------------------------------------------
 
     /// Queues a message.
-    pub(super) fn respond(
-        &mut self,
-        index: usize,
-        message: Message,
-        drains: Option<(Sub, usize)>,
-    ) {
+    pub(super) fn respond(&mut self, index: usize, message: Message, drains: Option<(Sub, usize)>) {
         if message.remaining() > MESSAGE_BYTES_MAX {
             return self.end_early(index, Status::answer_too_large(message.remaining()));
         }
@@ -396,8 +387,7 @@ impl Connection {
             return;
         };
         let is_small = slot.queue.front().is_none_or(|queued| queued.message.is_small());
-        let Some(stream) = slot.stream.as_mut().filter(|stream| stream.listed == Listed::No)
-        else {
+        let Some(stream) = slot.stream.as_mut().filter(|stream| stream.listed == Listed::No) else {
             return;
         };
         if is_small {
@@ -458,9 +448,8 @@ impl Connection {
             let is_asking = !stream.subs.is_empty() && stream.subs.iter().all(is_timed);
             stream.ending.is_some() || (is_asking && !stream.is_bidi())
         };
-        let endless = |(index, stream): (usize, &Stream)| {
-            (!ends_by_itself(stream)).then_some(index)
-        };
+        let endless =
+            |(index, stream): (usize, &Stream)| (!ends_by_itself(stream)).then_some(index);
         let endless: Vec<usize> = self.slots.iter().filter_map(endless).collect();
         for index in endless {
             self.end_early(index, Reject::Stopped.into());

@@ -37,7 +37,8 @@ fn read_headers(headers: &HeaderMap) -> Result<CallHeaders, Status> {
             "content-type" => check_content_type(value.as_bytes())?,
             "grpc-encoding" if value != "identity" => {
                 let text = String::from_utf8_lossy(value.as_bytes());
-                let text = format!("grpc: Decompressor is not installed for grpc-encoding {text:?}");
+                let text =
+                    format!("grpc: Decompressor is not installed for grpc-encoding {text:?}");
                 return Err(Status::new(Code::Unimplemented, text));
             }
             "grpc-timeout" => out.timeout_ns = Some(parse_timeout(value.as_bytes())?),
@@ -387,8 +388,7 @@ mod tests {
             ("client-api-version", b"3.7"),
             ("token", b"abc"),
         ]);
-        let expected =
-            CallHeaders { requires_leader: true, timeout_ns: Some(15_000_000_000) };
+        let expected = CallHeaders { requires_leader: true, timeout_ns: Some(15_000_000_000) };
         assert_eq!(read_headers(&fine), Ok(expected));
         let bad: [(&'static str, &'static [u8], Code); 3] = [
             ("grpc-encoding", b"gzip", Code::Unimplemented),

@@ -12,9 +12,7 @@ use super::status::Status;
 use crate::base::Revision;
 use crate::base::record::Record;
 use crate::base::reject::Reject;
-use crate::wire::call::{
-    DeleteRangeAnswer, OpAnswer, PutAnswer, RangeAnswer, Request, TxnAnswer,
-};
+use crate::wire::call::{DeleteRangeAnswer, OpAnswer, PutAnswer, RangeAnswer, Request, TxnAnswer};
 use crate::wire::etcdserverpb as pb;
 
 /// Bytes that etcd's raft request adds to a write: its header, the field's tag and length.
@@ -182,9 +180,7 @@ fn measure_txn(answer: &TxnAnswer, lens: &mut Vec<usize>) -> usize {
         lens.push(0);
         let len = match op {
             OpAnswer::Range(range) => op_header_len(range.revision) + range_len(range),
-            OpAnswer::Put(put) => {
-                op_header_len(put.revision) + previous_len(put.previous.as_ref())
-            }
+            OpAnswer::Put(put) => op_header_len(put.revision) + previous_len(put.previous.as_ref()),
             OpAnswer::DeleteRange(delete) => {
                 op_header_len(delete.revision) + delete_range_len(delete)
             }

@@ -58,8 +58,7 @@ pub fn keep_alive_response(
 
 fn id_and_ttl(header: &Header, revision: Revision, id: LeaseId, ttl_s: i64) -> Message {
     let header = header.at(revision);
-    let mut writer =
-        Writer::new(header.field_len() + int_len(id.0 as u64) + int_len(ttl_s as u64));
+    let mut writer = Writer::new(header.field_len() + int_len(id.0 as u64) + int_len(ttl_s as u64));
     header.write(&mut writer);
     writer.int(2, id.0);
     writer.int(3, ttl_s);
@@ -168,8 +167,7 @@ mod tests {
     fn answers_are_the_generated_messages() {
         let header = header();
         let at = header.message(Revision(5));
-        let expect =
-            pb::LeaseGrantResponse { header: at, id: -9, ttl: 60, error: String::new() };
+        let expect = pb::LeaseGrantResponse { header: at, id: -9, ttl: 60, error: String::new() };
         check(grant_response(&header, Revision(5), LeaseId(-9), 60), &expect);
         let expect = pb::LeaseKeepAliveResponse { header: at, id: 9, ttl: 0 };
         check(keep_alive_response(&header, Revision(5), LeaseId(9), 0), &expect);
@@ -224,10 +222,8 @@ mod tests {
         assert_eq!(ids(answer(&mut machine, subs[1], 2)), [2, 3]);
         assert!(run(&mut machine, |machine, out| machine.on_end(out)).is_empty());
         let last = answer(&mut machine, fourth, 4);
-        assert!(
-            matches!(&last[..], [Action::Respond(..), Action::End(status)]
-                if *status == Status::OK)
-        );
+        assert!(matches!(&last[..], [Action::Respond(..), Action::End(status)]
+                if *status == Status::OK));
     }
 
     #[test]
@@ -238,17 +234,14 @@ mod tests {
         let refused = Err(Reject::NoLeader);
         assert!(run(&mut machine, |m, out| m.on_reply(second, refused, out)).is_empty());
         let actions = answer(&mut machine, first, 1);
-        assert!(
-            matches!(&actions[..], [Action::Respond(..), Action::End(status)]
-                if status.code == Code::Unavailable)
-        );
+        assert!(matches!(&actions[..], [Action::Respond(..), Action::End(status)]
+                if status.code == Code::Unavailable));
     }
 
     #[test]
     fn too_many_under_way_stop_the_reading() {
         let mut machine = KeepAlive::default();
-        let subs: Vec<Sub> =
-            (0..KEEPALIVES_IN_FLIGHT_MAX).map(|_| ask(&mut machine, 7)).collect();
+        let subs: Vec<Sub> = (0..KEEPALIVES_IN_FLIGHT_MAX).map(|_| ask(&mut machine, 7)).collect();
         assert!(!machine.wants_message());
         answer(&mut machine, subs[0], 7);
         assert!(machine.wants_message());

@@ -82,31 +82,35 @@ pub static METHODS: [Method; 52] = [
     method!("etcdserverpb.KV", "Range", Unary, Serve::Unary(kv::range)),
     method!("etcdserverpb.KV", "Txn", Unary, Serve::Unary(kv::txn)),
     method!("etcdserverpb.KV", "Put", Unary, Serve::Unary(kv::put)),
-    method!("etcdserverpb.KV", "RangeStream", ServerStream, Serve::Machine(|| {
-        Box::new(range_stream::RangeStream::new())
-    })),
+    method!(
+        "etcdserverpb.KV",
+        "RangeStream",
+        ServerStream,
+        Serve::Machine(|| { Box::new(range_stream::RangeStream::new()) })
+    ),
     method!("etcdserverpb.KV", "DeleteRange", Unary, Serve::Unary(kv::delete_range)),
     method!("etcdserverpb.KV", "Compact", Unary, Serve::Unary(kv::compact)),
-    method!("etcdserverpb.Watch", "Watch", BidiStream, Serve::Machine(|| {
-        Box::new(watch::Watch)
-    })),
+    method!(
+        "etcdserverpb.Watch",
+        "Watch",
+        BidiStream,
+        Serve::Machine(|| { Box::new(watch::Watch) })
+    ),
     method!("etcdserverpb.Lease", "LeaseGrant", Unary, Serve::Unary(lease::grant)),
     method!("etcdserverpb.Lease", "LeaseRevoke", Unary, Serve::Unary(lease::revoke)),
-    method!("etcdserverpb.Lease", "LeaseKeepAlive", BidiStream, Serve::Machine(|| {
-        Box::new(lease::KeepAlive::default())
-    })),
+    method!(
+        "etcdserverpb.Lease",
+        "LeaseKeepAlive",
+        BidiStream,
+        Serve::Machine(|| { Box::new(lease::KeepAlive::default()) })
+    ),
     method!("etcdserverpb.Lease", "LeaseTimeToLive", Unary, Serve::Unary(lease::time_to_live)),
     method!("etcdserverpb.Lease", "LeaseLeases", Unary, Serve::Unary(lease::leases)),
     method!("etcdserverpb.Cluster", "MemberList", Unary, Serve::Unary(cluster::member_list)),
     method!("etcdserverpb.Maintenance", "Alarm", Unary, Serve::Unary(maintenance::alarm)),
     method!("etcdserverpb.Maintenance", "Status", Unary, Serve::Unary(maintenance::status)),
     method!("etcdserverpb.Maintenance", "Hash", Unary, Serve::Unary(maintenance::hash)),
-    method!(
-        "etcdserverpb.Maintenance",
-        "Defragment",
-        Unary,
-        Serve::Unary(maintenance::defragment)
-    ),
+    method!("etcdserverpb.Maintenance", "Defragment", Unary, Serve::Unary(maintenance::defragment)),
     method!("etcdserverpb.Maintenance", "HashKV", Unary, Serve::Unary(maintenance::hash_kv)),
     method!("etcdserverpb.Maintenance", "Snapshot", ServerStream, Serve::Absent),
     method!("etcdserverpb.Maintenance", "MoveLeader", Unary, Serve::Absent),
@@ -139,12 +143,18 @@ pub static METHODS: [Method; 52] = [
     method!("v3electionpb.Election", "Resign", Unary, Serve::Machine(recipes::resign)),
     method!("v3lockpb.Lock", "Lock", Unary, Serve::Machine(recipes::lock)),
     method!("v3lockpb.Lock", "Unlock", Unary, Serve::Machine(recipes::unlock)),
-    method!("grpc.health.v1.Health", "Check", Unary, Serve::Machine(|| {
-        Box::new(health::Health::check())
-    })),
-    method!("grpc.health.v1.Health", "Watch", ServerStream, Serve::Machine(|| {
-        Box::new(health::Health::watch())
-    })),
+    method!(
+        "grpc.health.v1.Health",
+        "Check",
+        Unary,
+        Serve::Machine(|| { Box::new(health::Health::check()) })
+    ),
+    method!(
+        "grpc.health.v1.Health",
+        "Watch",
+        ServerStream,
+        Serve::Machine(|| { Box::new(health::Health::watch()) })
+    ),
     method!("grpc.health.v1.Health", "List", Unary, Serve::Absent),
 ];
 

@@ -1,25 +1,30 @@
 //! What goes out. Small messages go first, bulk in slices, one stream after the other; nothing
 //! is handed to h2 that the client has no window for, and only so much that is not yet written.
 
+use std::collections::VecDeque;
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use h2::SendStream;
 use http::HeaderMap;
+use smallvec::SmallVec;
 
 use super::connection::Connection;
 use super::intake::{grpc_response, trailers_only};
 use super::machine::Sub;
 use super::status::Status;
-use super::streams::{Ending, Kind, Listed, Sending, Slot, Stream};
+use super::streams::{Ending, Kind, Listed, Queued, Sending, Slot, Stream};
 use crate::base::limits::{
-    BULK_SLICE_BYTES, CONNECTION_UNSENT_BYTES_MAX, CORE_UNSENT_BYTES_MAX,
+    BULK_SLICE_BYTES, CONNECTION_UNSENT_BYTES_MAX, CORE_UNSENT_BYTES_MAX, JOINED_BYTES_MAX,
 };
+
+/// Bytes of events that left, by the machine's name for the watch.
+type Drains = SmallVec<[(Sub, usize); 1]>;
 
 /// What became of one attempt to write.
 enum Step {
-    /// A message has left whole, with what that drains.
-    Message(Option<(Sub, usize)>),
+    /// So many messages have left whole, with what that drains.
+    Messages(u64, Drains),
     /// A part of a message has left.
     Slice,
     /// Nothing is left; the stream is closed.
@@ -70,9 +75,9 @@ impl Connection {
         }
         loop {
             match self.step(index) {
-                Step::Message(drains) => {
+                Step::Messages(count, drains) => {
                     has_written = true;
-                    self.message_left(index, drains);
+                    self.messages_left(index, count, drains);
                     if self.is_bulk_next(index) {
                         self.list(index);
                         return Some(true);
@@ -124,15 +129,15 @@ impl Connection {
         }
     }
 
-    fn message_left(&mut self, index: usize, drains: Option<(Sub, usize)>) {
-        if let Some((sub, bytes)) = drains.filter(|(_, bytes)| *bytes > 0) {
+    fn messages_left(&mut self, index: usize, count: u64, drains: Drains) {
+        for (sub, bytes) in drains {
             self.drain_watch(index, sub, bytes);
         }
         let Some(slot) = self.slots.slot(index) else {
             return;
         };
         if let Some(Stream { kind: Kind::Grpc(method, _), .. }) = &slot.stream {
-            self.ctx.meters.methods[*method].sent.one();
+            self.ctx.meters.methods[*method].sent.add(count);
         }
         if slot.queue.is_empty() {
             self.run(index, |machine, out| machine.on_drained(out));
@@ -168,35 +173,73 @@ impl Connection {
         let Slot { stream: Some(stream), queue, waker, .. } = slot else {
             return Step::Empty;
         };
-        let Some(queued) = queue.front_mut() else {
+        if queue.is_empty() {
             return close(stream);
-        };
+        }
         if allowance == 0 {
             return Step::Unsent;
         }
         let Some(send) = open(stream) else {
             return Step::Reset;
         };
-        let wanted = queued.message.remaining().min(allowance);
+        let wanted = wanted(queue).min(allowance);
         let granted = match grant(send, wanted, &mut Context::from_waker(waker)) {
             Poll::Ready(Some(granted)) => granted.min(wanted),
             Poll::Ready(None) => return Step::Reset,
             Poll::Pending => return Step::Window,
         };
-        let bytes = queued.message.take(granted);
+        let mut drains = Drains::new();
+        let (bytes, count) = take(queue, granted, &mut drains);
         if send.send_data(bytes, false).is_err() {
             return Step::Reset;
         }
-        let step = if queued.message.remaining() == 0 {
-            let drains = queued.drains;
-            queue.pop_front();
-            Step::Message(drains)
-        } else {
-            Step::Slice
-        };
+        let step = if count > 0 { Step::Messages(count, drains) } else { Step::Slice };
         self.ctx.meters.sent_bytes.add(granted as u64);
         self.set_unsent(self.unsent + granted);
         step
+    }
+}
+
+/// What the next DATA frame should hold: one message, or the small ones that wait together.
+fn wanted(queue: &VecDeque<Queued>) -> usize {
+    let mut bytes = 0;
+    for Queued { message, .. } in queue {
+        let more = bytes + message.remaining();
+        if bytes > 0 && (!message.is_small() || more > JOINED_BYTES_MAX) {
+            break;
+        }
+        bytes = more;
+    }
+    bytes
+}
+
+/// The first `granted` bytes of what waits, and how many messages end within them.
+fn take(queue: &mut VecDeque<Queued>, granted: usize, drains: &mut Drains) -> (Bytes, u64) {
+    let mut joined = BytesMut::new();
+    let mut count = 0;
+    loop {
+        let Some(queued) = queue.front_mut() else {
+            return (joined.freeze(), count);
+        };
+        let bytes = queued.message.take(granted - joined.len());
+        if queued.message.remaining() == 0 {
+            count += 1;
+            if let Some((sub, bytes)) = queued.drains.filter(|(_, bytes)| *bytes > 0) {
+                match drains.iter_mut().find(|(known, _)| *known == sub) {
+                    Some((_, sum)) => *sum += bytes,
+                    None => drains.push((sub, bytes)),
+                }
+            }
+            queue.pop_front();
+        }
+        if bytes.len() == granted {
+            return (bytes, count);
+        }
+        joined.reserve(granted);
+        joined.extend_from_slice(&bytes);
+        if joined.len() == granted {
+            return (joined.freeze(), count);
+        }
     }
 }
 
@@ -246,11 +289,7 @@ fn close(stream: &mut Stream) -> Step {
 }
 
 /// How much of `wanted` the client has window for. Ready(None) if the stream is gone.
-fn grant(
-    send: &mut SendStream<Bytes>,
-    wanted: usize,
-    cx: &mut Context<'_>,
-) -> Poll<Option<usize>> {
+fn grant(send: &mut SendStream<Bytes>, wanted: usize, cx: &mut Context<'_>) -> Poll<Option<usize>> {
     send.reserve_capacity(wanted);
     loop {
         let granted = send.capacity();

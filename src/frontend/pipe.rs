@@ -1,5 +1,5 @@
-//! The pipe below the HTTP/2 library: meters frames, bounds what one turn reads, and gathers
-//! what one turn writes into few large writes.
+//! The pipe below the HTTP/2 library: meters frames, bounds what is read before it is looked
+//! at, and gathers what one turn writes into few large writes.
 //!
 //! The library flushes many times per turn; here a flush is nothing, and the connection's task
 //! writes out once at the end of its turn.
@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::meter::{Flood, Meter};
 use crate::base::Tick;
-use crate::base::limits::{TURN_READ_BYTES, WRITE_BATCH_BYTES};
+use crate::base::limits::{ROUND_READ_BYTES, WRITE_BATCH_BYTES};
 
 const GOAWAY: u8 = 7;
 const ENHANCE_YOUR_CALM: u32 = 11;
@@ -57,7 +57,7 @@ impl<P: AsyncRead + AsyncWrite + Unpin> Pipe<P> {
             meter,
             gathered: Vec::new(),
             written: 0,
-            read_left: TURN_READ_BYTES,
+            read_left: ROUND_READ_BYTES,
             is_read_dry: false,
             is_heard: false,
             now: Tick(0),
@@ -65,17 +65,16 @@ impl<P: AsyncRead + AsyncWrite + Unpin> Pipe<P> {
         })))
     }
 
-    /// A turn begins: it may read so much again.
+    /// A turn begins.
     pub fn begin_turn(&self, now: Tick) {
-        let mut state = self.0.borrow_mut();
-        state.now = now;
-        state.read_left = TURN_READ_BYTES;
+        self.0.borrow_mut().now = now;
     }
 
-    /// A round of a turn begins: the pipe may be asked again.
+    /// A round of a turn begins: the pipe may be asked again, for so much.
     pub fn begin_round(&self, has_streams: bool) {
         let mut state = self.0.borrow_mut();
         state.is_read_dry = false;
+        state.read_left = ROUND_READ_BYTES;
         state.has_streams = has_streams;
     }
 
@@ -157,7 +156,7 @@ impl<P: AsyncRead + AsyncWrite + Unpin> AsyncRead for Pipe<P> {
             return Poll::Pending;
         }
         if state.read_left == 0 {
-            // Others have their turn first.
+            // What is here is looked at first.
             state.is_read_dry = true;
             cx.waker().wake_by_ref();
             return Poll::Pending;

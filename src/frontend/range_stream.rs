@@ -57,8 +57,7 @@ impl RangeStream {
         let mut request = self.rest.clone();
         if !request.count_only {
             let limit = request.limit;
-            request.limit =
-                if limit == 0 { self.chunk_keys } else { self.chunk_keys.min(limit) };
+            request.limit = if limit == 0 { self.chunk_keys } else { self.chunk_keys.min(limit) };
         }
         out.submit(CHUNK, Request::Range(request));
     }

@@ -162,9 +162,7 @@ impl From<Reject> for Status {
             Reject::LeaseTtlTooLarge => (C::OutOfRange, "etcdserver: too large lease TTL"),
             Reject::LeaderChanged => (C::Unavailable, "etcdserver: leader changed"),
             Reject::NoLeader => (C::Unavailable, "etcdserver: no leader"),
-            Reject::NoSpace => {
-                (C::ResourceExhausted, "etcdserver: mvcc: database space exceeded")
-            }
+            Reject::NoSpace => (C::ResourceExhausted, "etcdserver: mvcc: database space exceeded"),
             Reject::RequestTooLarge => (C::InvalidArgument, "etcdserver: request is too large"),
             Reject::Stopped => (C::Unavailable, "etcdserver: server stopped"),
             Reject::Timeout => (C::Unavailable, "etcdserver: request timed out"),

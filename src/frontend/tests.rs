@@ -91,10 +91,7 @@ impl Rig {
         Rig::with(Settings { cluster_id: 1, member_id: 2, ..Settings::default() }, policy)
     }
 
-    fn with(
-        settings: Settings,
-        policy: impl Fn(&Request) -> Option<Reply> + 'static,
-    ) -> Rig {
+    fn with(settings: Settings, policy: impl Fn(&Request) -> Option<Reply> + 'static) -> Rig {
         Rig::with_http(settings, policy, None)
     }
 
@@ -248,10 +245,11 @@ impl Client {
         answer(response).await
     }
 
-    /// Waits until both ends are done.
+    /// Hangs up and waits until the server is done. Streams may still be held.
     async fn close(self) {
         drop(self.send);
-        let _ = self.driver.await;
+        settle().await;
+        self.driver.abort();
         self.server.await.expect("the server ends without a panic");
     }
 }
@@ -276,12 +274,11 @@ async fn answer<M: prost::Message + Default>(response: ResponseFuture) -> (Vec<M
 struct Messages {
     recv: RecvStream,
     decoder: super::frame::Decoder,
-    buffered: BytesMut,
 }
 
 impl Messages {
     fn new(recv: RecvStream) -> Messages {
-        Messages { recv, decoder: Default::default(), buffered: BytesMut::new() }
+        Messages { recv, decoder: Default::default() }
     }
 
     async fn next<M: prost::Message + Default>(&mut self) -> Option<M> {
@@ -292,7 +289,6 @@ impl Messages {
             }
             let data = self.recv.data().await?.expect("data");
             let _ = self.recv.flow_control().release_capacity(data.len());
-            self.buffered.clear();
             self.decoder.push(data);
         }
     }

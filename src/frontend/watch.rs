@@ -34,18 +34,9 @@ impl Machine for Watch {
     }
 
     fn on_watch(&mut self, _sub: Sub, message: WatchMessage, out: &mut Actions<'_>) {
-        let bytes = event_bytes(&message);
+        let bytes = message.bytes();
         let response = watch_response(&out.header, message);
         out.respond_draining(response, STREAM, bytes);
-    }
-}
-
-/// What a message counts as until it has left: the bytes of its events.
-#[must_use]
-pub fn event_bytes(message: &WatchMessage) -> usize {
-    match &message.body {
-        WatchBody::Events { events, .. } => events.iter().map(Bytes::len).sum(),
-        _ => 0,
     }
 }
 
@@ -53,9 +44,7 @@ fn reason(refusal: WatchRefusal) -> &'static str {
     match refusal {
         WatchRefusal::DuplicateId => "mvcc: duplicate watch ID provided on the WatchStream",
         WatchRefusal::EmptyRange => "mvcc: watcher range is empty",
-        WatchRefusal::NegativeStart => {
-            "etcdserver: mvcc: required revision has been compacted"
-        }
+        WatchRefusal::NegativeStart => "etcdserver: mvcc: required revision has been compacted",
         WatchRefusal::TooMany => "etcdserver: too many requests",
     }
 }

@@ -62,6 +62,8 @@ pub struct Committed {
     pub batch: Arc<Batch>,
     /// Released when the batch is visible.
     pub answers: Vec<Prepared>,
+    /// Room in the queue to be given back then.
+    pub credit: usize,
 }
 
 /// What an entry means once it is committed.
@@ -79,6 +81,7 @@ struct InLog {
     term: Term,
     body: Body,
     answers: Vec<Prepared>,
+    credit: usize,
 }
 
 /// An operation too large for one entry, on its way into the log.
@@ -88,6 +91,15 @@ struct Oversize {
     last: Revision,
     effects: VecDeque<Placed>,
     answer: Option<Prepared>,
+    credit: usize,
+}
+
+/// What the next entry is made of.
+#[derive(Debug)]
+struct Formed {
+    body: Body,
+    answers: Vec<Prepared>,
+    credit: usize,
 }
 
 /// How this member takes part.
@@ -150,7 +162,7 @@ impl Orderer {
             let data = entry.chunks.first().cloned().unwrap_or_default();
             log.push((entry.index, entry.term, data));
             let (index, term) = (entry.index, entry.term);
-            in_log.push_back(InLog { index, term, body, answers: Vec::new() });
+            in_log.push_back(InLog { index, term, body, answers: Vec::new(), credit: 0 });
         }
         Ok(Orderer {
             driver: Driver::new(config, hard_state, log),
@@ -237,11 +249,11 @@ impl Orderer {
         }
         self.opened()?;
         if self.oversize.is_none() {
-            let body = self.form(settled)?;
-            return Some(self.propose(body.0, body.1));
+            let formed = self.form(settled)?;
+            return Some(self.propose(formed));
         }
-        let (body, answers) = self.next_piece();
-        Some(self.propose(body, answers))
+        let piece = self.next_piece();
+        Some(self.propose(piece))
     }
 
     /// Everything up to `index` is durable here.
@@ -252,10 +264,11 @@ impl Orderer {
 
     /// Takes proposals until an entry is full. Marks alone need no entry: their answers join
     /// the newest entry in the log, or are settled if the log is committed.
-    fn form(&mut self, settled: &mut Vec<Prepared>) -> Option<(Body, Vec<Prepared>)> {
+    fn form(&mut self, settled: &mut Vec<Prepared>) -> Option<Formed> {
         let mut effects = Vec::new();
         let mut answers = Vec::new();
         let mut bytes = 0;
+        let mut credit = 0;
         let before = self.sequencer.taken_to();
         while let Some(head) = self.sequencer.peek() {
             let fits = bytes + head.bytes <= ENTRY_BYTES_MAX
@@ -266,12 +279,14 @@ impl Orderer {
             let Some(proposal) = self.sequencer.pop() else { break };
             if !fits {
                 let last = self.sequencer.taken_to();
-                let effects = proposal.effects.into();
-                self.oversize = Some(Oversize { before, last, effects, answer: proposal.answer });
+                let Proposal { effects, answer, credit, .. } = proposal;
+                let effects = effects.into();
+                self.oversize = Some(Oversize { before, last, effects, answer, credit });
                 self.settle(answers, settled);
                 return Some(self.next_piece());
             }
             bytes += proposal.bytes;
+            credit += proposal.credit;
             effects.extend(proposal.effects);
             answers.extend(proposal.answer);
         }
@@ -280,7 +295,8 @@ impl Orderer {
             return None;
         }
         let last = self.sequencer.taken_to();
-        Some((Body::Effects { before, last, more: false, effects }, answers))
+        let body = Body::Effects { before, last, more: false, effects };
+        Some(Formed { body, answers, credit })
     }
 
     fn settle(&mut self, answers: Vec<Prepared>, settled: &mut Vec<Prepared>) {
@@ -290,7 +306,7 @@ impl Orderer {
         }
     }
 
-    fn next_piece(&mut self) -> (Body, Vec<Prepared>) {
+    fn next_piece(&mut self) -> Formed {
         let mut oversize = self.oversize.take().expect("asked for with an operation under way");
         let mut effects = Vec::new();
         let mut bytes = 0;
@@ -304,14 +320,17 @@ impl Orderer {
         }
         let (before, last) = (oversize.before, oversize.last);
         let more = !oversize.effects.is_empty();
+        let body = Body::Effects { before, last, more, effects };
         if more {
             self.oversize = Some(oversize);
-            return (Body::Effects { before, last, more, effects }, Vec::new());
+            return Formed { body, answers: Vec::new(), credit: 0 };
         }
-        (Body::Effects { before, last, more, effects }, oversize.answer.into_iter().collect())
+        let Oversize { answer, credit, .. } = oversize;
+        Formed { body, answers: answer.into_iter().collect(), credit }
     }
 
-    fn propose(&mut self, body: Body, answers: Vec<Prepared>) -> LogEntry {
+    fn propose(&mut self, formed: Formed) -> LogEntry {
+        let Formed { body, answers, credit } = formed;
         let Body::Effects { before, last, more, effects } = &body else {
             unreachable!("only raft itself makes void entries")
         };
@@ -323,7 +342,7 @@ impl Orderer {
         chunks.push((data.clone(), crc32c::crc32c(&data)));
         chunks.extend(effects.iter().map(|placed| placed.effect.log()));
         let (index, hard_state) = self.driver.propose(&data);
-        self.in_log.push_back(InLog { index, term, body, answers });
+        self.in_log.push_back(InLog { index, term, body, answers, credit });
         LogEntry { index, term, hard_state, chunks }
     }
 
@@ -332,8 +351,8 @@ impl Orderer {
         for fetched in self.driver.fetch() {
             match fetched {
                 Fetched::Own { index, term, hard_state } => {
-                    let body = Body::Void;
-                    self.in_log.push_back(InLog { index, term, body, answers: Vec::new() });
+                    let (body, answers) = (Body::Void, Vec::new());
+                    self.in_log.push_back(InLog { index, term, body, answers, credit: 0 });
                     let chunks = Vec::new();
                     self.unsent.push_back(LogEntry { index, term, hard_state, chunks });
                 }
@@ -347,7 +366,8 @@ impl Orderer {
     fn commit(&mut self, index: RaftIndex, term: Term, committed: &mut Vec<Committed>) {
         let entry = self.in_log.pop_front().expect("raft committed an entry that it was not given");
         assert_eq!((entry.index, entry.term), (index, term), "raft committed out of order");
-        let (before, last, effects) = match entry.body {
+        let InLog { body, answers, credit, .. } = entry;
+        let (before, last, effects) = match body {
             Body::Void => {
                 // A new term voids the unfinished operation of the old one.
                 self.unfinished.clear();
@@ -372,7 +392,7 @@ impl Orderer {
         );
         self.committed_revision = last;
         let batch = Batch::new((index, term), (before, last), effects, self.shards);
-        committed.push(Committed { batch: Arc::new(batch), answers: entry.answers });
+        committed.push(Committed { batch: Arc::new(batch), answers, credit });
     }
 }
 

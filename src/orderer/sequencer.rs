@@ -31,6 +31,8 @@ pub struct Proposal {
     pub effects: Vec<Placed>,
     /// Log bytes of the effects.
     pub bytes: usize,
+    /// Room in the queue that was taken for it, given back when it is visible.
+    pub credit: usize,
     /// What its client is told once it is visible.
     pub answer: Option<Prepared>,
 }
@@ -124,7 +126,7 @@ mod tests {
     use super::*;
 
     fn proposal(place: Place) -> Proposal {
-        Proposal { place, effects: Vec::new(), bytes: 0, answer: None }
+        Proposal { place, effects: Vec::new(), bytes: 0, credit: 0, answer: None }
     }
 
     fn drain(sequencer: &mut Sequencer) -> Vec<Place> {

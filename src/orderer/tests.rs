@@ -33,14 +33,20 @@ fn put(revision: i64, key: &[u8]) -> Proposal {
     let record = Record::tombstone(key, Revision(revision), Sub(0));
     let effect = placed(Effect::Record(Arc::new(record)), |key| ShardId(u16::from(key[0] % 2)));
     let bytes = effect.effect.log_len();
-    Proposal { place: Place::At(Revision(revision)), effects: vec![effect], bytes, answer: None }
+    Proposal {
+        place: Place::At(Revision(revision)),
+        effects: vec![effect],
+        bytes,
+        credit: 0,
+        answer: None,
+    }
 }
 
 fn mark(call: u32) -> Proposal {
     let call = CallId { connection: 0, call };
     let reply = Err(crate::base::reject::Reject::KeyNotFound);
     let answer = Some(Prepared { core: CoreId(0), call, reply });
-    Proposal { place: Place::Mark, effects: Vec::new(), bytes: 0, answer }
+    Proposal { place: Place::Mark, effects: Vec::new(), bytes: 0, credit: 0, answer }
 }
 
 #[test]
@@ -133,7 +139,7 @@ fn a_restart_commits_the_durable_log_and_leads_a_new_term() {
     disk.extend(orderer.next_entry(&mut settled));
     let grant = placed(Effect::Grant { id: LeaseId(5), ttl_s: 9 }, |_| ShardId(0));
     let place = Place::Behind(Revision(2));
-    orderer.offer(Proposal { place, bytes: 17, effects: vec![grant], answer: None });
+    orderer.offer(Proposal { place, bytes: 17, credit: 0, effects: vec![grant], answer: None });
     disk.extend(orderer.next_entry(&mut settled));
     let hard_state = disk[2].hard_state;
     let entries = disk.into_iter().map(|entry| RecoveredEntry {

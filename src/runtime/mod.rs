@@ -7,7 +7,19 @@
 //! Must not: decide anything that a room could decide.
 //! Tests: here.
 
+mod clock;
+mod connection;
 pub mod datadir;
+mod disk;
+mod http;
 pub mod log;
+mod mailbox;
+mod metrics;
+mod nap;
 pub mod notify;
+mod pipe;
 pub mod probe;
+mod segments;
+pub mod serve;
+pub mod signals;
+mod station;

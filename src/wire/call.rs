@@ -250,6 +250,30 @@ pub struct WatchMessage {
     pub body: WatchBody,
 }
 
+impl WatchMessage {
+    /// What every message counts on its stream beside its events.
+    pub const OVERHEAD_BYTES: usize = 64;
+
+    /// What the message counts on its stream until it has left. Hub and frontend both count so.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let events = match &self.body {
+            WatchBody::Events { events, .. } => events.iter().map(Bytes::len).sum(),
+            _ => 0,
+        };
+        WatchMessage::OVERHEAD_BYTES + events
+    }
+
+    /// How many events it carries.
+    #[must_use]
+    pub fn events(&self) -> usize {
+        match &self.body {
+            WatchBody::Events { events, .. } => events.len(),
+            _ => 0,
+        }
+    }
+}
+
 /// What a message to a watch stream says.
 #[derive(Clone, Debug)]
 pub enum WatchBody {

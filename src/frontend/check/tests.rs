@@ -34,7 +34,12 @@ fn nest(success: Vec<pb::RequestOp>, failure: Vec<pb::RequestOp>) -> pb::Request
 #[test]
 fn keys_and_flags_of_single_requests() {
     let range_of = |key, sort_order, sort_target| {
-        range(&mut pb::RangeRequest { key: bytes(key), sort_order, sort_target, ..Default::default() })
+        range(&mut pb::RangeRequest {
+            key: bytes(key),
+            sort_order,
+            sort_target,
+            ..Default::default()
+        })
     };
     assert_eq!(range_of("k", 2, 4), Ok(()));
     assert_eq!(range_of("", 9, 9), Err(Reject::EmptyKey), "the key comes first");

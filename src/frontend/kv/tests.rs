@@ -7,7 +7,11 @@ use crate::base::{LeaseId, Sub, Term};
 use crate::wire::mvccpb;
 
 fn settings() -> Settings {
-    Settings { cluster_id: 0xcdf8_181e_3277_8c12, member_id: 0x8e9e_05c5_2164_694d, ..Settings::default() }
+    Settings {
+        cluster_id: 0xcdf8_181e_3277_8c12,
+        member_id: 0x8e9e_05c5_2164_694d,
+        ..Settings::default()
+    }
 }
 
 fn header() -> Header {
@@ -116,13 +120,11 @@ fn pb_txn(answer: &TxnAnswer, header: Option<pb::ResponseHeader>) -> pb::TxnResp
             header: at(put.revision),
             prev_kv: put.previous.as_ref().map(|record| kv(record, false)),
         }),
-        OpAnswer::DeleteRange(delete) => {
-            Response::ResponseDeleteRange(pb::DeleteRangeResponse {
-                header: at(delete.revision),
-                deleted: i64::try_from(delete.deleted).unwrap(),
-                prev_kvs: delete.previous.iter().map(|record| kv(record, false)).collect(),
-            })
-        }
+        OpAnswer::DeleteRange(delete) => Response::ResponseDeleteRange(pb::DeleteRangeResponse {
+            header: at(delete.revision),
+            deleted: i64::try_from(delete.deleted).unwrap(),
+            prev_kvs: delete.previous.iter().map(|record| kv(record, false)).collect(),
+        }),
         OpAnswer::Txn(nested) => {
             Response::ResponseTxn(pb_txn(nested, Some(pb::ResponseHeader::default())))
         }
@@ -137,7 +139,10 @@ fn a_txn_of_every_kind_and_depth_is_the_generated_message() {
         revision: Revision(0),
         succeeded,
         ops: vec![
-            OpAnswer::Put(PutAnswer { revision: Revision(5), previous: Some(record("k", b"v", 0)) }),
+            OpAnswer::Put(PutAnswer {
+                revision: Revision(5),
+                previous: Some(record("k", b"v", 0)),
+            }),
             OpAnswer::DeleteRange(DeleteRangeAnswer {
                 revision: Revision(5),
                 deleted: 1,
@@ -147,9 +152,11 @@ fn a_txn_of_every_kind_and_depth_is_the_generated_message() {
     };
     let mut deep = leaf(true);
     for _ in 0..30 {
-        deep = TxnAnswer { ops: vec![OpAnswer::Txn(deep), OpAnswer::Txn(leaf(false))], ..leaf(true) };
+        deep =
+            TxnAnswer { ops: vec![OpAnswer::Txn(deep), OpAnswer::Txn(leaf(false))], ..leaf(true) };
     }
-    let mut answers = vec![TxnAnswer { revision: Revision(2), ..TxnAnswer::default() }, leaf(true), deep];
+    let mut answers =
+        vec![TxnAnswer { revision: Revision(2), ..TxnAnswer::default() }, leaf(true), deep];
     for range in range_answers() {
         let nested = TxnAnswer { ops: vec![OpAnswer::Range(range.clone())], ..leaf(false) };
         let ops = vec![OpAnswer::Range(range), OpAnswer::Txn(nested)];

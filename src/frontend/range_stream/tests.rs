@@ -157,10 +157,7 @@ fn what_a_stream_cannot_do_is_said_in_the_words_of_etcd() {
     let cases = [
         (
             pb::RangeRequest { sort_order: 2, ..all() },
-            Status::fixed(
-                Code::Unimplemented,
-                "RangeStream does not support custom sort orders",
-            ),
+            Status::fixed(Code::Unimplemented, "RangeStream does not support custom sort orders"),
         ),
         (
             pb::RangeRequest { max_create_revision: 2, ..all() },

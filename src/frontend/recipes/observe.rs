@@ -12,7 +12,6 @@ use prost::Message as _;
 use super::super::kv::decode;
 use super::super::machine::{Actions, Machine, Sub};
 use super::super::message::{Message, generated};
-use super::super::watch::event_bytes;
 use super::turn::{lost_watcher, watch};
 use super::{ASK, WATCH, end_of, key_value, oldest, prefix_of, range_of, unknown};
 use crate::base::Revision;
@@ -78,7 +77,7 @@ impl Observe {
     }
 
     fn events(&mut self, message: &WatchMessage, events: &[Bytes], out: &mut Actions<'_>) {
-        let bytes = event_bytes(message);
+        let bytes = message.bytes();
         for (index, field) in events.iter().enumerate() {
             let event = event_of(field.clone());
             let Some(kv) = event.kv else { continue };
@@ -147,7 +146,7 @@ impl Machine for Observe {
 
     fn on_watch(&mut self, _sub: Sub, message: WatchMessage, out: &mut Actions<'_>) {
         match &message.body {
-            WatchBody::Created | WatchBody::Progress => {}
+            WatchBody::Created | WatchBody::Progress => out.drained(WATCH, message.bytes()),
             WatchBody::Events { events, .. } => self.events(&message, events, out),
             // What was missed does not matter: who leads now does.
             WatchBody::Compacted(_) | WatchBody::Canceled => {

@@ -157,6 +157,10 @@ struct Call {
     machine: Box<dyn Machine>,
     asked: Vec<Request>,
     watchers: Vec<(pb::WatchCreateRequest, i64)>,
+    /// Watchers whose creation was not confirmed yet.
+    unconfirmed: Vec<i64>,
+    /// Bytes that the watch sent and that were not said to have left.
+    undrained: usize,
     answers: Vec<Bytes>,
     ended: Option<Status>,
 }
@@ -177,8 +181,10 @@ impl Rig {
     }
 
     fn begin(&mut self, machine: Box<dyn Machine>, message: &impl prost::Message) -> usize {
-        let (asked, watchers, answers) = Default::default();
-        self.calls.push(Call { machine, asked, watchers, answers, ended: None });
+        let (asked, watchers, unconfirmed, answers) = Default::default();
+        let (undrained, ended) = (0, None);
+        let call = Call { machine, asked, watchers, unconfirmed, undrained, answers, ended };
+        self.calls.push(call);
         let call = self.calls.len() - 1;
         let message = Bytes::from(message.encode_to_vec());
         self.tell(call, |machine, out| machine.on_message(message, out));
@@ -202,6 +208,7 @@ impl Rig {
                         panic!("only creates");
                     };
                     let start = create.start_revision;
+                    it.unconfirmed.push(create.watch_id);
                     it.watchers.push((create, start));
                 }
                 Action::Submit(sub, request) => {
@@ -211,11 +218,14 @@ impl Rig {
                 Action::GiveUp(sub) => {
                     assert_eq!(sub, WATCH);
                     it.watchers.clear();
+                    it.unconfirmed.clear();
+                    it.undrained = 0;
                 }
-                Action::Respond(mut message, _) => {
+                Action::Respond(mut message, drains) => {
                     it.answers.push(message.take(usize::MAX).slice(5..));
+                    it.undrained -= drains.map_or(0, |(_, bytes)| bytes);
                 }
-                Action::Drained(..) => {}
+                Action::Drained(_, bytes) => it.undrained -= bytes,
                 Action::End(status) => it.ended = Some(status),
             }
         }
@@ -227,6 +237,11 @@ impl Rig {
         if let Some(request) = it.asked.pop() {
             let reply = self.model.execute(&request);
             self.tell(call, |machine, out| machine.on_reply(ASK, reply, out));
+            return true;
+        }
+        if let Some(watch_id) = it.unconfirmed.pop() {
+            let revision = Revision(self.model.revision);
+            self.watched(call, WatchMessage { watch_id, revision, body: WatchBody::Created });
             return true;
         }
         for (create, next) in &mut it.watchers {
@@ -249,12 +264,20 @@ impl Rig {
             if !wanted.is_empty() {
                 let body = WatchBody::Events { events: wanted, fragment: false };
                 let revision = Revision(self.model.revision);
-                let message = WatchMessage { watch_id: create.watch_id, revision, body };
-                self.tell(call, |machine, out| machine.on_watch(WATCH, message, out));
+                let watch_id = create.watch_id;
+                self.watched(call, WatchMessage { watch_id, revision, body });
                 return true;
             }
         }
         false
+    }
+
+    /// Delivers a message of a watch: its bytes must be accounted for.
+    fn watched(&mut self, call: usize, message: WatchMessage) {
+        self.calls[call].undrained += message.bytes();
+        self.tell(call, |machine, out| machine.on_watch(WATCH, message, out));
+        let it = &self.calls[call];
+        assert!(it.undrained == 0 || it.ended.is_some(), "bytes of a watch are not drained");
     }
 
     /// Goes on until nobody has anything to do.

@@ -99,7 +99,10 @@ impl Turn {
     /// A message of the watch: puts are filtered out, so any event is a deletion.
     pub(super) fn on_watch(&mut self, message: &WatchMessage, out: &mut Actions<'_>) -> Step {
         match &message.body {
-            WatchBody::Created | WatchBody::Progress => return Step::Waiting,
+            WatchBody::Created | WatchBody::Progress => {
+                out.drained(WATCH, message.bytes());
+                return Step::Waiting;
+            }
             WatchBody::Refused(_) => return Step::Failed(lost_watcher()),
             WatchBody::Canceled | WatchBody::Compacted(_) | WatchBody::Events { .. } => {}
         }

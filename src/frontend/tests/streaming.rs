@@ -87,15 +87,16 @@ fn events_are_drained_only_as_the_client_reads_them() {
         }
         settle().await;
         // The client's window is 65,535 bytes and it reads nothing.
-        let drained = || rig.port.drained.borrow().len();
-        assert_eq!(drained(), 6);
+        let drained = || rig.port.drained.borrow().iter().map(|(_, bytes)| bytes).sum::<usize>();
+        let each = size(&events(10_000));
+        assert_eq!(drained(), 6 * each);
         let mut messages = Messages::new(response.await.expect("a response").into_body());
         for _ in 0..20 {
             let response: pb::WatchResponse = messages.next().await.expect("a message");
             assert_eq!(response.events.len(), 1);
         }
         settle().await;
-        assert_eq!(drained(), 20);
+        assert_eq!(drained(), 20 * each);
         drop((send, messages));
         client.close().await;
         rig.assert_settled();
@@ -113,8 +114,9 @@ fn a_client_that_asks_and_does_not_read_is_not_read() {
         let call = rig.calls()[0];
         // More answers than the window holds, then as many as may be queued.
         for _ in 0..STREAM_QUEUE_MESSAGES_MAX + 20_000 {
-            rig.deliver(Delivery::Watch(call, watch_message(0, WatchBody::Progress)));
+            rig.ctx.deliver(Delivery::Watch(call, watch_message(0, WatchBody::Progress)));
         }
+        rig.ctx.ring();
         settle().await;
         let asked = rig.calls().len();
         send.send_data(framed(&create(1)), false).expect("sent");
@@ -227,8 +229,7 @@ fn a_range_stream_is_whole_and_asks_for_a_chunk_when_the_last_one_has_left() {
         });
         let mut client = rig.connect().await;
         let (response, mut send) = client.start("/etcdserverpb.KV/RangeStream");
-        let request =
-            pb::RangeRequest { key: Bytes::from_static(b"k"), ..Default::default() };
+        let request = pb::RangeRequest { key: Bytes::from_static(b"k"), ..Default::default() };
         send.send_data(framed(&request), true).expect("sent");
         settle().await;
         // 10 + 20 keys fit the client's window, 40 more wait for it.
@@ -251,14 +252,11 @@ fn a_range_stream_is_whole_and_asks_for_a_chunk_when_the_last_one_has_left() {
 fn a_small_answer_goes_past_a_bulk_one_that_waits() {
     run(async {
         let rig = Rig::new(plain_node);
-        let mut builder = h2::client::Builder::new();
+        let mut builder = client::Builder::new();
         builder.initial_connection_window_size(64 << 20);
         let mut client = rig.connect_with(&builder).await;
-        let bulk = pb::RangeRequest {
-            key: Bytes::from_static(b"k"),
-            limit: 20_000,
-            ..Default::default()
-        };
+        let bulk =
+            pb::RangeRequest { key: Bytes::from_static(b"k"), limit: 20_000, ..Default::default() };
         // Its stream has a window of 65,535 bytes, and nobody reads it.
         let (bulk_response, mut send) = client.start(RANGE);
         send.send_data(framed(&bulk), true).expect("sent");
@@ -280,14 +278,11 @@ fn a_small_answer_goes_past_a_bulk_one_that_waits() {
 fn several_bulk_answers_share_a_connection() {
     run(async {
         let rig = Rig::new(plain_node);
-        let mut builder = h2::client::Builder::new();
+        let mut builder = client::Builder::new();
         builder.initial_connection_window_size(1 << 30).initial_window_size(1 << 30);
         let mut client = rig.connect_with(&builder).await;
-        let request = pb::RangeRequest {
-            key: Bytes::from_static(b"k"),
-            limit: 2_000,
-            ..Default::default()
-        };
+        let request =
+            pb::RangeRequest { key: Bytes::from_static(b"k"), limit: 2_000, ..Default::default() };
         let mut bodies = Vec::new();
         for _ in 0..4 {
             let (response, mut send) = client.start(RANGE);

@@ -24,8 +24,7 @@ fn a_call_is_answered_with_header_message_and_status() {
         let rig = Rig::new(plain_node);
         let mut client = rig.connect().await;
         let (answers, end) = client.call::<pb::PutResponse>(PUT, &put("k", 3)).await;
-        let header =
-            pb::ResponseHeader { cluster_id: 1, member_id: 2, revision: 8, raft_term: 3 };
+        let header = pb::ResponseHeader { cluster_id: 1, member_id: 2, revision: 8, raft_term: 3 };
         assert_eq!(answers, [pb::PutResponse { header: Some(header), prev_kv: None }]);
         assert_eq!(end, ended(0, ""));
         let (answers, end) = client.call::<pb::RangeResponse>(RANGE, &range(3)).await;
@@ -45,7 +44,9 @@ fn a_call_is_answered_with_header_message_and_status() {
 fn many_calls_at_once_are_each_answered_with_their_own() {
     run(async {
         let rig = Rig::new(plain_node);
-        let mut client = rig.connect().await;
+        let mut builder = client::Builder::new();
+        builder.initial_connection_window_size(64 << 20).initial_window_size(1 << 20);
+        let mut client = rig.connect_with(&builder).await;
         let mut responses = Vec::new();
         for limit in 0..200 {
             let (response, mut send) = client.start(RANGE);
@@ -71,7 +72,8 @@ fn a_message_may_be_cut_anywhere() {
             let (response, mut send) = client.start(PUT);
             send.send_data(bytes.slice(..cut), false).expect("sent");
             settle().await;
-            send.send_data(bytes.slice(cut..), true).expect("sent");
+            // The call may be over already if only the end of the stream is missing.
+            let _ = send.send_data(bytes.slice(cut..), true);
             let (_, end) = answer::<pb::PutResponse>(response).await;
             assert_eq!(end, ended(0, ""), "{cut}");
         }
@@ -92,21 +94,13 @@ fn refusals_have_their_code_and_text() {
         let empty_put = put("", 1);
         let cases: [(&str, &dyn Fn() -> Bytes, Ended); 7] = [
             (PUT, &|| framed(&empty_put), ended(3, "etcdserver: key is not provided")),
-            (
-                PUT,
-                &|| framed(&put("k", 1)),
-                ended(8, "etcdserver: mvcc: database space exceeded"),
-            ),
+            (PUT, &|| framed(&put("k", 1)), ended(8, "etcdserver: mvcc: database space exceeded")),
             (
                 RANGE,
                 &|| framed(&range(0)),
                 ended(11, "etcdserver: mvcc: required revision has been compacted"),
             ),
-            (
-                PUT,
-                &|| framed(&put("k", 1_572_864)),
-                ended(3, "etcdserver: request is too large"),
-            ),
+            (PUT, &|| framed(&put("k", 1_572_864)), ended(3, "etcdserver: request is too large")),
             (
                 "/etcdserverpb.Maintenance/Snapshot",
                 &Bytes::new,

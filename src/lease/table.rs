@@ -1,0 +1,229 @@
+//! The lease table: TTLs on every member, deadlines on the leader.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::{Cause, LeaseMetrics, Renewal};
+use crate::base::limits::LEASE_EXPIRIES_PER_S;
+use crate::base::{LeaseId, Tick};
+
+/// What remains, in seconds, of a lease without a deadline: as much as a signed count of
+/// nanoseconds can say.
+const REMAINING_FOREVER_S: i64 = i64::MAX / 1_000_000_000;
+
+#[derive(Clone, Copy, Debug)]
+struct Lease {
+    ttl_s: i64,
+    /// The leader's alone.
+    deadline: Option<Tick>,
+    going: Option<Cause>,
+}
+
+/// The leases of the store as far as they are applied. `grant` and `revoke` follow the log, on
+/// every member; the rest is for the leader.
+#[derive(Debug)]
+pub struct LeaseTable {
+    leases: BTreeMap<LeaseId, Lease>,
+    /// Deadlines of the leases that are not going: one entry each, moved by a renewal.
+    deadlines: BTreeSet<(Tick, LeaseId)>,
+    leading: bool,
+    metrics: Arc<LeaseMetrics>,
+}
+
+impl LeaseTable {
+    /// No leases, on a member that does not lead.
+    #[must_use]
+    pub fn new(metrics: Arc<LeaseMetrics>) -> LeaseTable {
+        LeaseTable { leases: BTreeMap::new(), deadlines: BTreeSet::new(), leading: false, metrics }
+    }
+
+    // --- what the log says ----------------------------------------------------------------
+
+    /// A grant is applied.
+    pub fn grant(&mut self, id: LeaseId, ttl_s: i64, now: Tick) {
+        assert!(id != LeaseId::NONE && ttl_s > 0, "a grant names a lease and a time to live");
+        let deadline = self.leading.then(|| after(now, ttl_s));
+        let before = self.leases.insert(id, Lease { ttl_s, deadline, going: None });
+        assert!(before.is_none(), "a lease is granted once");
+        self.deadlines.extend(deadline.map(|deadline| (deadline, id)));
+        self.metrics.granted.one();
+        self.metrics.ttl.observe_ns(ttl_s.unsigned_abs().saturating_mul(1_000_000_000));
+    }
+
+    /// A revoke is applied.
+    pub fn revoke(&mut self, id: LeaseId) {
+        let lease = self.leases.remove(&id);
+        let lease = lease.expect("a revoke is of a lease that exists");
+        self.unqueue(id, &lease);
+        self.metrics.revoked.one();
+        if lease.going == Some(Cause::Expired) {
+            self.metrics.expired.one();
+        }
+    }
+
+    // --- terms ----------------------------------------------------------------------------
+
+    /// This member leads, and its term is open: every lease has its whole TTL and `extend_ms`
+    /// from now on. Where too many would end within a second, some get longer.
+    pub fn lead(&mut self, now: Tick, extend_ms: u64) {
+        self.leading = true;
+        let from = now.plus_ms(extend_ms);
+        let mut order: Vec<(Tick, LeaseId)> =
+            self.leases.iter().map(|(id, lease)| (after(from, lease.ttl_s), *id)).collect();
+        order.sort_unstable();
+        for at in LEASE_EXPIRIES_PER_S..order.len() {
+            let (earlier, _) = order[at - LEASE_EXPIRIES_PER_S];
+            let (deadline, _) = &mut order[at];
+            *deadline = (*deadline).max(earlier.plus_ms(1_000));
+        }
+        for (deadline, id) in &order {
+            if let Some(lease) = self.leases.get_mut(id) {
+                lease.deadline = Some(*deadline);
+                lease.going = None;
+            }
+        }
+        self.deadlines = order.into_iter().collect();
+    }
+
+    /// This member leads no more: nothing is due here, and what was going may stay.
+    pub fn follow(&mut self) {
+        self.leading = false;
+        self.deadlines.clear();
+        for lease in self.leases.values_mut() {
+            lease.deadline = None;
+            lease.going = None;
+        }
+    }
+
+    // --- the leader's part ----------------------------------------------------------------
+
+    /// A keep-alive.
+    pub fn renew(&mut self, id: LeaseId, now: Tick) -> Renewal {
+        if !self.leading {
+            return Renewal::NotLeading;
+        }
+        let Some(lease) = self.leases.get_mut(&id) else {
+            return Renewal::Missing;
+        };
+        if lease.going.is_some() {
+            return Renewal::Going;
+        }
+        let deadline = lease.deadline.max(Some(after(now, lease.ttl_s)));
+        let before = std::mem::replace(&mut lease.deadline, deadline);
+        let ttl_s = lease.ttl_s;
+        if before != deadline {
+            self.deadlines.extend(deadline.map(|deadline| (deadline, id)));
+            if let Some(before) = before {
+                self.deadlines.remove(&(before, id));
+            }
+        }
+        self.metrics.renewed.one();
+        Renewal::Renewed(ttl_s)
+    }
+
+    /// Leases whose deadline has come, soonest first, `max` at most. Each stays due until it is
+    /// marked as going or renewed.
+    #[must_use]
+    pub fn due(&self, now: Tick, max: usize) -> Vec<LeaseId> {
+        let due = self.deadlines.iter().take_while(|(deadline, _)| *deadline <= now);
+        due.map(|(_, id)| *id).take(max).collect()
+    }
+
+    /// Whether the lease's deadline has come. This is to be asked once more under the latch.
+    #[must_use]
+    pub fn is_due(&self, id: LeaseId, now: Tick) -> bool {
+        self.leases.get(&id).is_some_and(|lease| {
+            lease.going.is_none() && lease.deadline.is_some_and(|deadline| deadline <= now)
+        })
+    }
+
+    /// When the next lease is due.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Tick> {
+        self.deadlines.first().map(|(deadline, _)| *deadline)
+    }
+
+    /// The end of the lease is decided and on its way: no renewal until the outcome is known.
+    pub fn mark_going(&mut self, id: LeaseId, cause: Cause) {
+        if let Some(lease) = self.leases.get_mut(&id) {
+            assert!(lease.going.is_none(), "a lease ends once");
+            let queued = *lease;
+            lease.going = Some(cause);
+            self.unqueue(id, &queued);
+        }
+    }
+
+    /// The lease does not end after all.
+    pub fn mark_staying(&mut self, id: LeaseId) {
+        if let Some(lease) = self.leases.get_mut(&id) {
+            lease.going = None;
+            self.deadlines.extend(lease.deadline.map(|deadline| (deadline, id)));
+        }
+    }
+
+    // --- questions ------------------------------------------------------------------------
+
+    /// Whether the lease exists.
+    #[must_use]
+    pub fn contains(&self, id: LeaseId) -> bool {
+        self.leases.contains_key(&id)
+    }
+
+    /// How many leases there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.leases.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.leases.is_empty()
+    }
+
+    /// The TTL as granted, in seconds.
+    #[must_use]
+    pub fn granted_s(&self, id: LeaseId) -> Option<i64> {
+        self.leases.get(&id).map(|lease| lease.ttl_s)
+    }
+
+    /// Whole seconds left. A lease that is due and still exists has 0 left: -1 would say that
+    /// there is none. One without a deadline lasts for ever as far as this member knows.
+    #[must_use]
+    pub fn remaining_s(&self, id: LeaseId, now: Tick) -> Option<i64> {
+        let lease = self.leases.get(&id)?;
+        let Some(deadline) = lease.deadline else {
+            return Some(REMAINING_FOREVER_S);
+        };
+        Some(i64::try_from(deadline.since(now) / 1_000_000_000).unwrap_or(REMAINING_FOREVER_S))
+    }
+
+    /// Name and TTL in seconds of every lease, by name.
+    pub fn iter(&self) -> impl Iterator<Item = (LeaseId, i64)> {
+        self.leases.iter().map(|(id, lease)| (*id, lease.ttl_s))
+    }
+
+    /// All leases, soonest to expire first.
+    #[must_use]
+    pub fn by_expiry(&self) -> Vec<LeaseId> {
+        let never = Tick(u64::MAX);
+        let key = |(id, lease): (&LeaseId, &Lease)| (lease.deadline.unwrap_or(never), *id);
+        let mut order: Vec<(Tick, LeaseId)> = self.leases.iter().map(key).collect();
+        order.sort_unstable();
+        order.into_iter().map(|(_, id)| id).collect()
+    }
+
+    fn unqueue(&mut self, id: LeaseId, lease: &Lease) {
+        if let (Some(deadline), None) = (lease.deadline, lease.going) {
+            let queued = self.deadlines.remove(&(deadline, id));
+            assert!(queued, "a lease that is not going has its deadline queued");
+        }
+    }
+}
+
+fn after(now: Tick, ttl_s: i64) -> Tick {
+    now.plus_ms(ttl_s.unsigned_abs().saturating_mul(1_000))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,427 @@
+//! From a configuration to a serving member, and back to an exit code.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::net::{TcpListener as StdListener, ToSocketAddrs};
+use std::os::fd::{FromRawFd, IntoRawFd};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use glommio::io::PollableFd;
+use glommio::net::TcpListener;
+use glommio::timer::sleep;
+use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
+
+use super::clock::Clock;
+use super::connection::{self, Limits};
+use super::datadir::DataDir;
+use super::disk::{Disk, DiskMetrics};
+use super::mailbox::{Arrival, Mailboxes, Serves};
+use super::metrics::CoreMetrics;
+use super::probe::Grant;
+use super::segments::SegmentDir;
+use super::station::Station;
+use super::{notify, signals};
+use crate::base::limits::CONNECTIONS_MAX;
+use crate::base::CoreId;
+use crate::base::shared::Shared;
+use crate::config::{AutoCompaction, Config, Scheme, Url};
+use crate::cluster::compactor::Mode;
+use crate::frontend::port::{FrontendContext, Settings};
+use crate::log;
+use crate::node::{Boot, Core, Leader, NodeConfig, Outbox, Topology};
+use crate::orderer::RecoveredEntry;
+use crate::router::Router;
+use crate::shard::wal::{self, ChainPoint, Known, Layout, Verdict};
+use crate::wire::etcdserverpb as pb;
+
+/// Exit code of a member that its disk or an invariant stopped.
+const EXIT_FAULT: i32 = 74;
+/// Time for answers under way when the process is told to stop.
+const STOP_MS: u64 = 1_500;
+
+/// What every executor thread is started with.
+struct Start {
+    topology: Arc<Topology>,
+    shared: Arc<Shared>,
+    mailboxes: Arc<Mailboxes>,
+    node: Arc<NodeConfig>,
+    settings: Settings,
+    clock: Clock,
+    /// Open connections per core.
+    loads: Arc<Vec<AtomicU32>>,
+    metrics: Arc<Vec<CoreMetrics>>,
+    connections_max: usize,
+}
+
+/// What the orderer's core gets beside it.
+struct First {
+    boot: Boot,
+    wal_dir: std::path::PathBuf,
+    listeners: Vec<(StdListener, Serves, Url)>,
+    config: Config,
+    disk_metrics: Arc<DiskMetrics>,
+}
+
+/// Serves until told to stop. The exit code, or the signal to end with.
+///
+/// # Errors
+/// A sentence, when the member cannot start.
+pub fn serve(
+    config: Config,
+    data_dir: &DataDir,
+    grant: Grant,
+    cores: u16,
+) -> Result<signals::End, String> {
+    let identity = &data_dir.identity;
+    let router = Router::new(identity.key_hash_seed, identity.member.shards);
+    let topology = Arc::new(Topology::new(cores, router));
+    let boot = recover(&config, data_dir)?;
+    let mut listeners = listen(&config.listen_client, Serves::Clients)?;
+    listeners.extend(listen(&config.listen_metrics, Serves::Metrics)?);
+    // The peer service is not there yet; its port is kept so that nobody else takes it.
+    let _peers = listen(&config.listen_peer, Serves::Metrics)?;
+    signals::block().map_err(|error| format!("cannot wait for signals: {error}"))?;
+    let start = Arc::new(Start {
+        shared: Arc::new(Shared::new(cores, router.shards())),
+        mailboxes: Arc::new(Mailboxes::new(cores)),
+        node: Arc::new(node_config(&config, data_dir)),
+        settings: settings(&config, data_dir),
+        clock: Clock::new(),
+        loads: Arc::new((0..cores).map(|_| AtomicU32::new(0)).collect()),
+        metrics: Arc::new((0..cores).map(|_| CoreMetrics::default()).collect()),
+        connections_max: connections_max(),
+        topology,
+    });
+    let cpus = signals::allowed_cpus();
+    let first = First {
+        boot,
+        wal_dir: data_dir.wal(),
+        listeners,
+        config,
+        disk_metrics: Arc::new(DiskMetrics::default()),
+    };
+    let mut first = Some(first);
+    let mut threads = Vec::new();
+    for core in (0..cores).map(CoreId) {
+        let placement = match cpus.get(usize::from(core.0)) {
+            Some(cpu) if cpus.len() >= usize::from(cores) => Placement::Fixed(*cpu),
+            _ => Placement::Unbound,
+        };
+        let (start, first) = (Arc::clone(&start), first.take());
+        let thread: ExecutorJoinHandle<signals::End> = LocalExecutorBuilder::new(placement)
+            .name(&format!("ringbolt-{core}"))
+            .io_memory(grant.io_memory)
+            .spawn(move || run_core(core, start, first))
+            .map_err(|error| format!("cannot start the executor of core {core}: {error}"))?;
+        threads.push(thread);
+    }
+    let mut end = signals::End::Code(0);
+    for thread in threads {
+        let one = thread.join().map_err(|error| format!("an executor failed: {error}"))?;
+        end = end.worse(one);
+    }
+    Ok(end)
+}
+
+/// Connections that descriptors allow.
+fn connections_max() -> usize {
+    let files = signals::open_files_max();
+    CONNECTIONS_MAX.min(files / 5 * 4).max(1)
+}
+
+fn node_config(config: &Config, data_dir: &DataDir) -> NodeConfig {
+    let member = &data_dir.identity.member;
+    let advertised = config.advertise_client.iter().map(|url| url.as_str().to_owned());
+    let described = pb::Member {
+        id: member.member_id,
+        name: config.name.clone(),
+        peer_ur_ls: member.peer_urls.clone(),
+        client_ur_ls: advertised.collect(),
+        is_learner: false,
+    };
+    let ticks = (config.election_ms / config.heartbeat_ms.max(1)).max(2);
+    NodeConfig {
+        member: member.member_id,
+        members: vec![described],
+        quota_bytes: config.quota_bytes,
+        tick_ms: config.heartbeat_ms,
+        election_ticks: usize::try_from(ticks).unwrap_or(10),
+        compaction: match config.auto_compaction {
+            AutoCompaction::Off => Mode::Off,
+            AutoCompaction::PeriodMs(ms) => Mode::Periodic(ms),
+            AutoCompaction::Revisions(kept) => Mode::Revisions(kept),
+        },
+        progress_interval_ms: config.watch_progress_interval_ms,
+        request_bytes_max: config.max_request_bytes,
+        seed: signals::random_seed(),
+    }
+}
+
+fn settings(config: &Config, data_dir: &DataDir) -> Settings {
+    let never = u64::MAX / 2_000_000;
+    let or_never = |ms: u64| if ms == 0 { never } else { ms };
+    Settings {
+        cluster_id: data_dir.identity.member.cluster_id,
+        member_id: data_dir.identity.member.member_id,
+        request_bytes_max: config.max_request_bytes,
+        txn_ops_max: config.max_txn_ops,
+        streams_max: config.max_concurrent_streams,
+        request_timeout_ms: 5_000 + 2 * config.election_ms,
+        ping_interval_min_ms: config.keepalive_min_time_ms,
+        keepalive_interval_ms: or_never(config.keepalive_interval_ms),
+        keepalive_timeout_ms: or_never(config.keepalive_timeout_ms),
+        election_timeout_ms: config.election_ms,
+        ..Settings::default()
+    }
+}
+
+/// Reads the log, and says what it found.
+fn recover(config: &Config, data_dir: &DataDir) -> Result<Boot, String> {
+    let medium = SegmentDir::new(data_dir.wal());
+    let id = data_dir.identity.data_dir_id;
+    let known =
+        Known { data_dir: id, base: ChainPoint::start(id), is_used: !data_dir.is_new };
+    let refused = |corrupt: wal::Corrupt| format!("the log in {} is refused: {corrupt}", data_dir.wal().display());
+    let recovered = wal::recover(&medium, &known).map_err(refused)?;
+    let mut entries = Vec::new();
+    for entry in recovered.entries(&medium) {
+        let wal::Entry { index, term, chunks } = entry.map_err(refused)?;
+        let chunks = chunks.into_iter().map(|(bytes, _)| bytes).collect();
+        entries.push(RecoveredEntry { index, term, chunks });
+    }
+    match &recovered.verdict {
+        Verdict::Clean => log!(Info, "the log is intact", "entries" => entries.len()),
+        torn => log!(
+            Warn, "the end of the log was torn by a crash and is discarded: nothing of it was \
+                   acknowledged", "verdict" => format!("{torn:?}"), "entries" => entries.len()
+        ),
+    }
+    let layout = Layout {
+        lanes: data_dir.identity.member.shards,
+        depth: config.wal_depth,
+        segment_bytes: config.wal_segment_bytes,
+    };
+    Ok(Boot { recovered, entries, layout })
+}
+
+/// Binds every address of the URLs.
+fn listen(urls: &[Url], serves: Serves) -> Result<Vec<(StdListener, Serves, Url)>, String> {
+    let mut bound = Vec::new();
+    for url in urls.iter().filter(|url| !url.is_unix()) {
+        let address = (url.host().trim_matches(['[', ']']), url.port());
+        let failed = |error: io::Error| format!("cannot listen on {}: {error}", url.as_str());
+        let found: Vec<_> = address.to_socket_addrs().map_err(failed)?.collect();
+        // A name that stands for both loopbacks is served on the first that works.
+        let listener = StdListener::bind(&found[..]).map_err(failed)?;
+        listener.set_nonblocking(true).map_err(failed)?;
+        bound.push((listener, serves, url.clone()));
+    }
+    Ok(bound)
+}
+
+/// One executor's whole life.
+async fn run_core(core: CoreId, start: Arc<Start>, first: Option<First>) -> signals::End {
+    let mut out = Outbox::default();
+    let now = start.clock.now();
+    let (mut leader, mut rest) = (None, None);
+    if let Some(First { boot, wal_dir, listeners, config, disk_metrics }) = first {
+        match Leader::boot(boot, &start.node, &start.topology, now, &mut out) {
+            Ok(booted) => leader = Some(booted),
+            Err(error) => {
+                log!(Fatal, "cannot start from the log", "error" => error.to_string());
+                start.mailboxes.stop();
+                return signals::End::Code(1);
+            }
+        }
+        rest = Some((wal_dir, listeners, config, disk_metrics));
+    }
+    let (topology, shared) = (Arc::clone(&start.topology), Arc::clone(&start.shared));
+    let node = Core::new(core, topology, Arc::clone(&shared), Arc::clone(&start.node), leader);
+    let mailboxes = Arc::clone(&start.mailboxes);
+    let station = Station::new(core, node, out, mailboxes, shared, start.clock);
+    let meters = Arc::clone(&start.metrics[usize::from(core.0)].frontend);
+    let port: Rc<Station> = Rc::clone(&station);
+    let frontend = Rc::new(FrontendContext::new(port, start.settings.clone(), meters));
+    station.set_frontend(&frontend);
+    let watch_metrics = station.look(Core::watch_metrics);
+    start.metrics[usize::from(core.0)].set_watch(watch_metrics);
+    let acceptor = connection::Acceptor::new(core, &frontend, &start.loads, Limits::default());
+    let drive = glommio::spawn_local(Rc::clone(&station).drive(move |arrival| {
+        acceptor.take(arrival);
+    }));
+    let first = match rest {
+        None => None,
+        Some((wal_dir, listeners, config, disk_metrics)) => {
+            if let Err(error) = attach_disk(&station, wal_dir, &config, &disk_metrics, start.clock)
+            {
+                log!(Fatal, "cannot set up the log's ring", "error" => error.to_string());
+                start.mailboxes.stop();
+                return signals::End::Code(1);
+            }
+            Some((listeners, config))
+        }
+    };
+    let end = match first {
+        Some((listeners, config)) => lead(&start, &station, listeners, &config).await,
+        None => follow(&start, &station).await,
+    };
+    frontend.stop();
+    drop(drive);
+    end
+}
+
+fn attach_disk(
+    station: &Rc<Station>,
+    wal_dir: std::path::PathBuf,
+    config: &Config,
+    metrics: &Arc<DiskMetrics>,
+    clock: Clock,
+) -> io::Result<()> {
+    let woken = Rc::downgrade(station);
+    let wake: Rc<dyn Fn()> = Rc::new(move || {
+        if let Some(station) = woken.upgrade() {
+            station.wake();
+        }
+    });
+    let disk = Disk::new(wal_dir, config.wal_sync, clock, Arc::clone(metrics), Rc::clone(&wake))?;
+    let event = disk.event()?;
+    station.set_disk(disk);
+    station.wake();
+    let event = PollableFd::new(event).map_err(|error| io::Error::other(error.to_string()))?;
+    glommio::spawn_local(async move {
+        while event.readable().await.is_ok() {
+            signals::drain_event(event.get_ref());
+            wake();
+        }
+    })
+    .detach();
+    Ok(())
+}
+
+/// A core without the orderer: it serves until the process stops.
+async fn follow(start: &Start, station: &Rc<Station>) -> signals::End {
+    loop {
+        if start.mailboxes.is_stopping() {
+            // The orderer's core ends first; what it still needs of this core is answered.
+            sleep(Duration::from_millis(50)).await;
+            return signals::End::Code(0);
+        }
+        if let Some(why) = station.halted() {
+            log!(Fatal, "the member stops", "error" => why);
+            start.mailboxes.stop();
+            return signals::End::Code(EXIT_FAULT);
+        }
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// The orderer's core: opens the member, accepts, waits for the end.
+async fn lead(
+    start: &Arc<Start>,
+    station: &Rc<Station>,
+    listeners: Vec<(StdListener, Serves, Url)>,
+    config: &Config,
+) -> signals::End {
+    let signal = Rc::new(Cell::new(None));
+    let signaled = Rc::clone(&signal);
+    glommio::spawn_local(async move { signaled.set(Some(signals::next().await)) }).detach();
+    let mut listeners = Some(listeners);
+    let accepting = Rc::new(RefCell::new(Vec::new()));
+    loop {
+        if let Some(why) = station.halted() {
+            log!(Fatal, "the member stops", "error" => why);
+            start.mailboxes.stop();
+            return signals::End::Code(EXIT_FAULT);
+        }
+        if let Some(signal) = signal.get() {
+            log!(Info, "received signal; shutting down", "signal" => signals::name(signal));
+            accepting.borrow_mut().clear();
+            stop(start, station).await;
+            return signals::End::Signal(signal);
+        }
+        let is_open = station.look(|core| core.leader().is_some_and(Leader::is_open));
+        if is_open && let Some(listeners) = listeners.take() {
+            for (listener, serves, url) in listeners {
+                accepting.borrow_mut().push(accept(start, listener, serves));
+                announce(serves, &url);
+            }
+            log!(Info, "published local member to cluster through raft",
+                 "local-member-id" => format!("{:x}", start.settings.member_id),
+                 "cluster-id" => format!("{:x}", start.settings.cluster_id),
+                 "name" => config.name.as_str());
+            if let Err(error) = notify::ready(std::env::var_os("NOTIFY_SOCKET").as_deref()) {
+                log!(Warn, "cannot tell the supervisor that the member serves",
+                     "error" => error.to_string());
+            }
+        }
+        sleep(Duration::from_millis(if is_open { 20 } else { 1 })).await;
+    }
+}
+
+fn announce(serves: Serves, url: &Url) {
+    if serves == Serves::Metrics {
+        log!(Info, "serving metrics", "address" => url.as_str());
+        return;
+    }
+    log!(Info, "ready to serve client requests");
+    let traffic = if url.scheme() == Scheme::Http { "http" } else { "grpc" };
+    log!(Info, "serving client traffic insecurely; this is strongly discouraged!",
+         "traffic" => traffic, "address" => url.as_str());
+}
+
+/// Lets the log witness everything and answers leave.
+async fn stop(start: &Start, station: &Rc<Station>) {
+    station.stop_frontend();
+    station.with_core(Core::stop);
+    let deadline = start.clock.now().plus_ms(STOP_MS);
+    loop {
+        let stopped = station.look(|core| core.leader().is_none_or(Leader::is_stopped));
+        if stopped || start.clock.now() >= deadline || station.halted().is_some() {
+            break;
+        }
+        sleep(Duration::from_millis(2)).await;
+    }
+    start.mailboxes.stop();
+    sleep(Duration::from_millis(20)).await;
+}
+
+/// Accepts on one listener and gives each connection to the least loaded core that serves.
+fn accept(start: &Arc<Start>, listener: StdListener, serves: Serves) -> glommio::Task<()> {
+    let start = Arc::clone(start);
+    glommio::spawn_local(async move {
+        // SAFETY: the descriptor was taken out of its owner, so the new one is its only owner.
+        #[expect(unsafe_code, reason = "a std listener becomes one of the executor")]
+        let listener = unsafe { TcpListener::from_raw_fd(listener.into_raw_fd()) };
+        loop {
+            match listener.shared_accept().await {
+                Ok(stream) => {
+                    let open: u32 = start.loads.iter().map(|l| l.load(Ordering::Relaxed)).sum();
+                    if open as usize >= start.connections_max {
+                        log!(Warn, "a connection is refused: as many are open as may be",
+                             "connections" => open);
+                        continue;
+                    }
+                    let cores = start.topology.all_cores();
+                    let serving = cores.filter(|core| start.topology.serves(*core));
+                    let load = |core: &CoreId| {
+                        start.loads[usize::from(core.0)].load(Ordering::Relaxed)
+                    };
+                    let Some(core) = serving.min_by_key(load) else { continue };
+                    start.loads[usize::from(core.0)].fetch_add(1, Ordering::Relaxed);
+                    if !start.mailboxes.arrive(core, Arrival { stream, serves }) {
+                        start.loads[usize::from(core.0)].fetch_sub(1, Ordering::Relaxed);
+                    }
+                }
+                Err(error) => {
+                    // Out of descriptors or memory: those that end will free some.
+                    log!(Warn, "cannot accept a connection", "error" => error.to_string());
+                    sleep(Duration::from_millis(50)).await;
+                }
+            }
+        }
+    })
+}
+

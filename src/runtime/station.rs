@@ -1,0 +1,278 @@
+//! One executor's node and what drives it: input is collected from mail, disk and connections,
+//! one step is taken, and what it leaves to do is handed out.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use super::clock::Clock;
+use super::nap::Nap;
+use super::disk::Disk;
+use super::mailbox::{Arrival, Mailboxes};
+use crate::base::limits::{HEARTBEAT_FIRST_MS, HEARTBEAT_MS, STEPS_PER_TURN};
+use crate::base::shared::Shared;
+use crate::base::{CoreId, Tick};
+use crate::frontend::port::{Delivery, FrontendContext, Port, Sleep};
+use crate::node::{Core, Input, Mail, Outbox};
+use crate::wire::call::{CallId, Request};
+
+/// The node of one core, its clock and its disk.
+pub(super) struct Station {
+    id: CoreId,
+    core: RefCell<Core>,
+    inputs: RefCell<VecDeque<Input>>,
+    out: RefCell<Outbox>,
+    /// Mail for boxes that were full.
+    unsent: RefCell<VecDeque<(CoreId, Mail)>>,
+    mailboxes: Arc<Mailboxes>,
+    shared: Arc<Shared>,
+    clock: Clock,
+    disk: RefCell<Option<Disk>>,
+    frontend: RefCell<Weak<FrontendContext>>,
+    waker: RefCell<Option<Waker>>,
+    woken: Cell<bool>,
+    timer: RefCell<Option<Nap>>,
+    wake_at: Cell<Option<Tick>>,
+    halted: RefCell<Option<String>>,
+}
+
+impl Station {
+    pub(super) fn new(
+        id: CoreId,
+        core: Core,
+        out: Outbox,
+        mailboxes: Arc<Mailboxes>,
+        shared: Arc<Shared>,
+        clock: Clock,
+    ) -> Rc<Station> {
+        Rc::new(Station {
+            id,
+            core: RefCell::new(core),
+            inputs: RefCell::default(),
+            out: RefCell::new(out),
+            unsent: RefCell::default(),
+            mailboxes,
+            shared,
+            clock,
+            disk: RefCell::new(None),
+            frontend: RefCell::new(Weak::new()),
+            waker: RefCell::new(None),
+            woken: Cell::new(true),
+            timer: RefCell::new(None),
+            wake_at: Cell::new(Some(Tick(0))),
+            halted: RefCell::new(None),
+        })
+    }
+
+    /// The log's disk, on the orderer's core.
+    pub(super) fn set_disk(&self, disk: Disk) {
+        *self.disk.borrow_mut() = Some(disk);
+    }
+
+    /// The connections that this core's answers go to.
+    pub(super) fn set_frontend(&self, frontend: &Rc<FrontendContext>) {
+        *self.frontend.borrow_mut() = Rc::downgrade(frontend);
+    }
+
+    /// The node, for those who only look.
+    pub(super) fn look<T>(&self, look: impl FnOnce(&Core) -> T) -> T {
+        look(&self.core.borrow())
+    }
+
+    /// The node, between two steps.
+    pub(super) fn with_core(&self, change: impl FnOnce(&mut Core)) {
+        change(&mut self.core.borrow_mut());
+        self.wake();
+    }
+
+    /// Ends this core's connections.
+    pub(super) fn stop_frontend(&self) {
+        if let Some(frontend) = self.frontend.borrow().upgrade() {
+            frontend.stop();
+        }
+    }
+
+    /// Why the member cannot go on, once it cannot.
+    pub(super) fn halted(&self) -> Option<String> {
+        self.halted.borrow().clone()
+    }
+
+    /// Makes the drive take another turn.
+    pub(super) fn wake(&self) {
+        if !self.woken.replace(true)
+            && let Some(waker) = self.waker.borrow().as_ref()
+        {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// Steps the node until the member halts. `arrived` takes connections for this core.
+    pub(super) async fn drive(self: Rc<Station>, mut arrived: impl FnMut(Arrival)) {
+        poll_fn(|cx| self.turn(cx, &mut arrived)).await;
+    }
+
+    fn turn(&self, cx: &mut Context<'_>, arrived: &mut impl FnMut(Arrival)) -> Poll<()> {
+        *self.waker.borrow_mut() = Some(cx.waker().clone());
+        self.mailboxes.unpark(self.id);
+        self.woken.set(false);
+        while let Some(arrival) = self.mailboxes.take_arrival(self.id) {
+            arrived(arrival);
+        }
+        for _ in 0..STEPS_PER_TURN {
+            self.collect();
+            let due = self.wake_at.get().is_some_and(|at| at <= self.clock.now());
+            let more = self.out.borrow().more;
+            let begins = !self.out.borrow().disk.is_empty();
+            if self.inputs.borrow().is_empty() && !due && !more && !begins {
+                break;
+            }
+            self.step();
+            if self.halted.borrow().is_some() {
+                return Poll::Ready(());
+            }
+        }
+        self.retry_unsent();
+        self.sleep(cx);
+        Poll::Pending
+    }
+
+    /// Gathers mail and what the disk has done.
+    fn collect(&self) {
+        let mut inputs = self.inputs.borrow_mut();
+        while let Some((from, mail)) = self.mailboxes.take(self.id) {
+            inputs.push_back(Input::Mail(from, mail));
+        }
+        if let Some(disk) = self.disk.borrow_mut().as_mut() {
+            disk.take_done(|token, result| inputs.push_back(Input::Disk(token, result)));
+        }
+    }
+
+    fn step(&self) {
+        let mut out = self.out.borrow_mut();
+        let mut inputs = std::mem::take(&mut *self.inputs.borrow_mut());
+        self.core.borrow_mut().step(self.clock.now(), &mut inputs, &mut out);
+        // The node takes all input; the queue's memory is used again.
+        let mut own = self.inputs.borrow_mut();
+        inputs.append(&mut own);
+        *own = inputs;
+        drop(own);
+        self.wake_at.set(out.wake_at);
+        self.hand_out(&mut out);
+    }
+
+    fn hand_out(&self, out: &mut Outbox) {
+        if let Some(disk) = self.disk.borrow_mut().as_mut() {
+            for op in out.disk.drain(..) {
+                disk.begin(op);
+            }
+            if let Err(error) = disk.submit() {
+                let why = format!("the log's ring takes no more writes: {error}");
+                out.halt.get_or_insert(why);
+            }
+        }
+        // A member that cannot write its log answers nobody any more.
+        if let Some(why) = out.halt.take() {
+            *self.halted.borrow_mut() = Some(why);
+            return;
+        }
+        let frontend = self.frontend.borrow().upgrade();
+        if let Some(frontend) = frontend.filter(|_| out.replies.len() + out.watch.len() > 0) {
+            for (call, reply) in out.replies.drain(..) {
+                frontend.deliver(Delivery::Reply(call, reply));
+            }
+            for (call, message) in out.watch.drain(..) {
+                frontend.deliver(Delivery::Watch(call, message));
+            }
+            frontend.ring();
+        }
+        self.post(&mut out.mail);
+    }
+
+    fn post(&self, mail: &mut Vec<(CoreId, Mail)>) {
+        let mut unsent = self.unsent.borrow_mut();
+        let mut posted: u64 = 0;
+        for (to, mail) in mail.drain(..) {
+            // Behind what waits already: mail between two cores keeps its order.
+            if unsent.iter().any(|(waiting, _)| *waiting == to) {
+                unsent.push_back((to, mail));
+                continue;
+            }
+            match self.mailboxes.post(self.id, to, mail) {
+                Ok(()) if to.0 < 64 => posted |= 1 << to.0,
+                Ok(()) => self.mailboxes.wake(to),
+                Err(mail) => unsent.push_back((to, mail)),
+            }
+        }
+        for core in (0..64).filter(|core| posted & (1 << core) != 0) {
+            self.mailboxes.wake(CoreId(core));
+        }
+    }
+
+    fn retry_unsent(&self) {
+        if self.unsent.borrow().is_empty() {
+            return;
+        }
+        let mut mail: Vec<(CoreId, Mail)> = self.unsent.borrow_mut().drain(..).collect();
+        self.post(&mut mail);
+    }
+
+    /// Goes to sleep until input comes or time is due, unless there is more to do.
+    fn sleep(&self, cx: &mut Context<'_>) {
+        let busy = self.woken.get()
+            || self.out.borrow().more
+            || !self.inputs.borrow().is_empty()
+            || !self.unsent.borrow().is_empty();
+        if busy || !self.mailboxes.park(self.id, cx.waker()) {
+            // Connections have their turn first.
+            cx.waker().wake_by_ref();
+            return;
+        }
+        // A core wakes at least this often: an executor that was preempted before its first
+        // task ran may park with work to do, and a heartbeat bounds that.
+        let now = self.clock.now();
+        let beat_ms = if now.0 < 1_000_000_000 { HEARTBEAT_FIRST_MS } else { HEARTBEAT_MS };
+        let beat = now.plus_ms(beat_ms);
+        let at = self.wake_at.get().map_or(beat, |at| at.min(beat));
+        let mut timer = self.timer.borrow_mut();
+        // A nap that ends earlier is kept: it is cheaper to wake once for nothing.
+        let kept = timer.take().filter(|nap| nap.at() > now && nap.at() <= at);
+        let mut nap = kept.unwrap_or_else(|| Nap::until(at, self.clock));
+        if Pin::new(&mut nap).poll(cx).is_ready() {
+            cx.waker().wake_by_ref();
+        }
+        *timer = Some(nap);
+    }
+}
+
+impl Port for Station {
+    fn submit(&self, call: CallId, request: Request) {
+        self.inputs.borrow_mut().push_back(Input::Call(call, request));
+        self.wake();
+    }
+
+    fn gone(&self, call: CallId) {
+        self.inputs.borrow_mut().push_back(Input::Gone(call));
+        self.wake();
+    }
+
+    fn drained(&self, call: CallId, bytes: usize) {
+        self.inputs.borrow_mut().push_back(Input::Drained(call, bytes));
+        self.wake();
+    }
+
+    fn now(&self) -> Tick {
+        self.clock.now()
+    }
+
+    fn sleep_until(&self, at: Tick) -> Sleep {
+        Box::pin(Nap::until(at, self.clock))
+    }
+
+    fn shared(&self) -> &Shared {
+        &self.shared
+    }
+}

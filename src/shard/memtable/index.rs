@@ -1,0 +1,395 @@
+//! Keys in order, with the number of live ones before any place.
+//!
+//! Slots stand in chunks of bounded size, the chunks in a vector with a fence each, and a Fenwick
+//! tree sums the chunks' live keys. Within a chunk the eight bytes behind what all its keys have
+//! in common stand beside each slot, so that a search rarely touches a key: a control plane's
+//! keys share long prefixes.
+
+use std::cmp::Ordering;
+
+use super::keys::{Keys, Slot};
+
+/// Keys of one chunk; one more splits it.
+const CHUNK_KEYS: usize = 512;
+/// A chunk below this joins its neighbour if both fit in half a chunk.
+const CHUNK_KEYS_MIN: usize = 64;
+/// Set in a slot whose key is not live at the newest revision.
+const DEAD: Slot = 1 << 31;
+
+/// A position in key order: chunk, and place in it. Good until the index changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Place {
+    chunk: usize,
+    at: usize,
+}
+
+pub(super) struct Index {
+    /// A key belongs to the last chunk whose fence is not above it. The first fence is empty.
+    fences: Vec<Box<[u8]>>,
+    chunks: Vec<Box<Chunk>>,
+    live: Sums,
+}
+
+#[derive(Default)]
+struct Chunk {
+    /// Bytes that all keys of the chunk have in common; possibly fewer.
+    skip: usize,
+    heads: Vec<u64>,
+    slots: Vec<Slot>,
+}
+
+impl Index {
+    pub(super) fn new() -> Index {
+        Index {
+            fences: vec![Box::default()],
+            chunks: vec![Box::default()],
+            live: Sums::of([0].into_iter()),
+        }
+    }
+
+    pub(super) fn chunks(&self) -> usize {
+        self.chunks.len()
+    }
+
+    /// Puts in a key that is not there.
+    pub(super) fn insert(&mut self, keys: &Keys, key: &[u8], slot: Slot, is_live: bool) {
+        let mut at = self.chunk_of(key);
+        if self.chunks[at].slots.len() == CHUNK_KEYS {
+            self.split(keys, at, key);
+            at = self.chunk_of(key);
+        }
+        let flagged = if is_live { slot } else { slot | DEAD };
+        self.chunks[at].insert(keys, key, flagged);
+        if is_live {
+            self.live.add(at, 1);
+        }
+    }
+
+    /// Takes out a key, which must not be live.
+    pub(super) fn remove(&mut self, keys: &Keys, key: &[u8]) {
+        let at = self.chunk_of(key);
+        let chunk = &mut self.chunks[at];
+        let place = chunk.search(keys, key).expect("a key that is dropped is in the index");
+        let slot = chunk.slots.remove(place);
+        assert!(slot & DEAD != 0, "a live key was dropped");
+        chunk.heads.remove(place);
+        if chunk.slots.len() < CHUNK_KEYS_MIN && at > 0 {
+            let left = self.chunks[at - 1].slots.len();
+            if left + self.chunks[at].slots.len() <= CHUNK_KEYS / 2 {
+                self.join_left(keys, at);
+            }
+        }
+    }
+
+    /// Notes that a key became live or ceased to be.
+    pub(super) fn set_live(&mut self, keys: &Keys, key: &[u8], is_live: bool) {
+        let at = self.chunk_of(key);
+        let chunk = &mut self.chunks[at];
+        let place = chunk.search(keys, key).expect("a key that changes is in the index");
+        let slot = &mut chunk.slots[place];
+        assert!((*slot & DEAD != 0) == is_live, "a key's liveness did not change");
+        *slot ^= DEAD;
+        self.live.add(at, if is_live { 1 } else { -1 });
+    }
+
+    /// The first place whose key is at or above `key`.
+    pub(super) fn lower_bound(&self, keys: &Keys, key: &[u8]) -> Place {
+        let chunk = self.chunk_of(key);
+        let at = match self.chunks[chunk].search(keys, key) {
+            Ok(at) | Err(at) => at,
+        };
+        Place { chunk, at }
+    }
+
+    /// The place behind the last key.
+    pub(super) fn end(&self) -> Place {
+        Place { chunk: self.chunks.len(), at: 0 }
+    }
+
+    /// The slot at `place`, which moves on by one.
+    pub(super) fn next(&self, place: &mut Place) -> Option<Slot> {
+        self.next_before(place, self.end())
+    }
+
+    /// The slot at `place`, which moves on by one, while it stands before `end`.
+    pub(super) fn next_before(&self, place: &mut Place, end: Place) -> Option<Slot> {
+        while *place < end {
+            if let Some(slot) = self.chunks[place.chunk].slots.get(place.at) {
+                place.at += 1;
+                return Some(slot & !DEAD);
+            }
+            *place = Place { chunk: place.chunk + 1, at: 0 };
+        }
+        None
+    }
+
+    /// Live keys before `place`.
+    pub(super) fn live_before(&self, place: Place) -> u64 {
+        let within = self.chunks.get(place.chunk).map_or(0, |chunk| {
+            chunk.slots[..place.at].iter().filter(|slot| **slot & DEAD == 0).count() as u64
+        });
+        self.live.before(place.chunk) + within
+    }
+
+    /// About how many keys lie between two places, live or not.
+    pub(super) fn keys_between(&self, from: Place, to: Place) -> usize {
+        match to.chunk.checked_sub(from.chunk) {
+            None => 0,
+            Some(0) => to.at.saturating_sub(from.at),
+            Some(chunks) => chunks * CHUNK_KEYS,
+        }
+    }
+
+    fn chunk_of(&self, key: &[u8]) -> usize {
+        self.fences.partition_point(|fence| **fence <= *key) - 1
+    }
+
+    fn split(&mut self, keys: &Keys, at: usize, key: &[u8]) {
+        let chunk = &mut self.chunks[at];
+        // Keys that arrive in ascending order leave full chunks behind.
+        let appends = chunk.search(keys, key) == Err(chunk.slots.len());
+        let middle = if appends { chunk.slots.len() } else { chunk.slots.len() / 2 };
+        let mut right = Chunk {
+            skip: chunk.skip,
+            heads: chunk.heads.split_off(middle),
+            slots: chunk.slots.split_off(middle),
+        };
+        right.narrow(keys);
+        chunk.narrow(keys);
+        let fence = right.slots.first().map_or(key, |slot| keys.key(slot & !DEAD));
+        self.fences.insert(at + 1, fence.into());
+        self.chunks.insert(at + 1, Box::new(right));
+        self.recount();
+    }
+
+    fn join_left(&mut self, keys: &Keys, at: usize) {
+        let right = self.chunks.remove(at);
+        self.fences.remove(at);
+        let left = &mut self.chunks[at - 1];
+        left.slots.extend_from_slice(&right.slots);
+        left.measure(keys);
+        self.recount();
+    }
+
+    fn recount(&mut self) {
+        let live = |chunk: &Chunk| chunk.slots.iter().filter(|slot| **slot & DEAD == 0).count();
+        self.live = Sums::of(self.chunks.iter().map(|chunk| live(chunk) as u64));
+    }
+}
+
+impl Chunk {
+    /// Where `key` is, or where it would be.
+    fn search(&self, keys: &Keys, key: &[u8]) -> Result<usize, usize> {
+        let Some(first) = self.slots.first() else { return Err(0) };
+        let common = &keys.key(first & !DEAD)[..self.skip];
+        match key.get(..self.skip).unwrap_or(key).cmp(common) {
+            // A key that ends within the common bytes compares below them, too.
+            Ordering::Less => return Err(0),
+            Ordering::Greater => return Err(self.slots.len()),
+            Ordering::Equal => {}
+        }
+        let head = head_of(&key[self.skip..]);
+        let low = self.heads.partition_point(|other| *other < head);
+        let equal = self.heads[low..].partition_point(|other| *other == head);
+        let found =
+            self.slots[low..low + equal].binary_search_by(|slot| keys.key(slot & !DEAD).cmp(key));
+        found.map(|at| at + low).map_err(|at| at + low)
+    }
+
+    fn insert(&mut self, keys: &Keys, key: &[u8], slot: Slot) {
+        let at = match self.search(keys, key) {
+            Ok(_) => panic!("a key was put into the index twice"),
+            Err(at) => at,
+        };
+        let fits = self
+            .slots
+            .first()
+            .is_some_and(|first| common_len(keys.key(first & !DEAD), key) >= self.skip);
+        self.slots.insert(at, slot);
+        if fits {
+            self.heads.insert(at, head_of(&key[self.skip..]));
+        } else {
+            self.measure(keys);
+        }
+    }
+
+    /// Measures anew if the keys have so much more in common that heads would not tell.
+    fn narrow(&mut self, keys: &Keys) {
+        if self.common(keys) >= self.skip + 4 {
+            self.measure(keys);
+        }
+    }
+
+    fn common(&self, keys: &Keys) -> usize {
+        match (self.slots.first(), self.slots.last()) {
+            (Some(first), Some(last)) => {
+                common_len(keys.key(first & !DEAD), keys.key(last & !DEAD))
+            }
+            _ => 0,
+        }
+    }
+
+    fn measure(&mut self, keys: &Keys) {
+        self.skip = self.common(keys);
+        let heads = self.slots.iter().map(|slot| head_of(&keys.key(slot & !DEAD)[self.skip..]));
+        self.heads = heads.collect();
+    }
+}
+
+fn common_len(a: &[u8], b: &[u8]) -> usize {
+    a.iter().zip(b).take_while(|(a, b)| a == b).count()
+}
+
+/// The first eight bytes as a number that orders as they do, but for ties.
+fn head_of(bytes: &[u8]) -> u64 {
+    let mut head = [0; 8];
+    let len = bytes.len().min(8);
+    head[..len].copy_from_slice(&bytes[..len]);
+    u64::from_be_bytes(head)
+}
+
+/// A Fenwick tree: sums of a vector's prefixes under single changes (Fenwick, "A new data
+/// structure for cumulative frequency tables", 1994).
+struct Sums {
+    nodes: Vec<u64>,
+}
+
+impl Sums {
+    fn of(values: impl Iterator<Item = u64>) -> Sums {
+        let mut nodes: Vec<u64> = values.collect();
+        for at in 0..nodes.len() {
+            let parent = at | (at + 1);
+            if parent < nodes.len() {
+                nodes[parent] += nodes[at];
+            }
+        }
+        Sums { nodes }
+    }
+
+    fn add(&mut self, mut at: usize, delta: i64) {
+        while let Some(node) = self.nodes.get_mut(at) {
+            *node = node.checked_add_signed(delta).expect("a chunk has no fewer than 0 live keys");
+            at |= at + 1;
+        }
+    }
+
+    /// The sum of the values before `end`.
+    fn before(&self, end: usize) -> u64 {
+        let mut end = end.min(self.nodes.len());
+        let mut sum = 0;
+        while end > 0 {
+            sum += self.nodes[end - 1];
+            end &= end - 1;
+        }
+        sum
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::base::prng::Prng;
+    use crate::base::record::Record;
+    use crate::base::{Revision, Sub};
+
+    #[test]
+    fn sums_follow_a_plain_vector() {
+        let mut plain: Vec<u64> = (0..37).map(|i| i * 3 % 11).collect();
+        let mut sums = Sums::of(plain.iter().copied());
+        for at in [0, 36, 7, 8, 15, 16, 31, 32] {
+            plain[at] += 5;
+            sums.add(at, 5);
+            for end in 0..=plain.len() {
+                assert_eq!(sums.before(end), plain[..end].iter().sum::<u64>());
+            }
+        }
+    }
+
+    /// Keys with shared prefixes of many lengths, empty tails and zero bytes among them.
+    fn any_key(prng: &mut Prng) -> Vec<u8> {
+        let prefix: &[u8] = match prng.below(4) {
+            0 => b"",
+            1 => b"/registry/leases/kube-node-lease/",
+            2 => b"/registry/leases/kube-node",
+            _ => b"\0",
+        };
+        let mut key = prefix.to_vec();
+        for _ in 0..prng.below(4) {
+            key.push(prng.below(3) as u8 * 100);
+        }
+        if prng.percent(50) {
+            key.extend(prng.below(1500).to_string().into_bytes());
+        }
+        key
+    }
+
+    fn insert(keys: &mut Keys, index: &mut Index, key: &[u8], is_live: bool) -> Slot {
+        let slot = keys.insert(Arc::new(Record::tombstone(key, Revision(1), Sub(0))));
+        index.insert(keys, key, slot, is_live);
+        slot
+    }
+
+    fn drop_key(keys: &mut Keys, index: &mut Index, key: &[u8], slot: Slot) {
+        index.remove(keys, key);
+        keys.versions_mut(slot).take_unneeded(Revision(2));
+        keys.remove(slot, key);
+    }
+
+    fn check_all(keys: &Keys, index: &Index, plain: &BTreeMap<Vec<u8>, (Slot, bool)>) {
+        let mut place = index.lower_bound(keys, b"");
+        let mut live = 0;
+        for (key, (slot, is_live)) in plain {
+            assert_eq!(keys.find(key), Some(*slot));
+            assert_eq!(index.live_before(index.lower_bound(keys, key)), live, "{key:?}");
+            assert_eq!(index.next(&mut place), Some(*slot));
+            live += u64::from(*is_live);
+        }
+        assert_eq!(index.next(&mut place), None);
+        assert_eq!(index.live_before(index.end()), live);
+    }
+
+    #[test]
+    fn order_counts_and_lookups_follow_a_plain_map() {
+        for seed in 0..4 {
+            let mut prng = Prng::new(seed);
+            let (mut keys, mut index) = (Keys::new(seed), Index::new());
+            let mut plain: BTreeMap<Vec<u8>, (Slot, bool)> = BTreeMap::new();
+            for step in 0..12_000 {
+                let key = any_key(&mut prng);
+                let growing = step < 7000;
+                match plain.get(&key).copied() {
+                    None if growing => {
+                        let is_live = prng.percent(70);
+                        let slot = insert(&mut keys, &mut index, &key, is_live);
+                        plain.insert(key, (slot, is_live));
+                    }
+                    None => assert_eq!(keys.find(&key), None),
+                    Some((slot, false)) if !growing => {
+                        drop_key(&mut keys, &mut index, &key, slot);
+                        plain.remove(&key);
+                    }
+                    Some((slot, is_live)) => {
+                        index.set_live(&keys, &key, !is_live);
+                        plain.insert(key, (slot, !is_live));
+                    }
+                }
+                if step % 3000 == 2999 {
+                    check_all(&keys, &index, &plain);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn ascending_keys_leave_full_chunks() {
+        let (mut keys, mut index) = (Keys::new(1), Index::new());
+        for number in 0..CHUNK_KEYS * 10 {
+            let key = format!("/registry/pods/{number:09}");
+            insert(&mut keys, &mut index, key.as_bytes(), true);
+        }
+        assert_eq!(index.chunks(), 10);
+    }
+}

@@ -1,0 +1,519 @@
+//! Everything that is read, against the naive model: random histories over 1, 2 and 5 shards,
+//! read in slices of random size, with missing pages, while history goes on and is compacted.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::cursor::{Budget, RangeCursor, Step};
+use super::hash::{HashList, HashOf, HashSum};
+use super::range::{Gather, Progress, Run, ShardAsk, ShardRange, revision_of, validate};
+use super::source::{AsOf, CountState, Counted, Overlaid, PageId, Source, Visitor, Walk};
+use super::stretch::stretch_within;
+use crate::base::change::Change;
+use crate::base::prng::Prng;
+use crate::base::range::KeyRange;
+use crate::base::record::Record;
+use crate::base::reject::Reject;
+use crate::base::{LeaseId, Revision};
+use crate::shard::memtable::Memtable;
+use crate::sim::model::{Model, shown};
+use crate::sim::requests::Requests;
+use crate::wire::call::{Answer, RangeAnswer, Request};
+use crate::wire::etcdserverpb as pb;
+
+/// Says how to run a failed case again.
+struct Replay(u64);
+
+impl Drop for Replay {
+    #[expect(clippy::print_stderr, reason = "a failing seed has to be seen")]
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("replay: SEED={} cargo test --lib shard::mvcc::tests", self.0);
+        }
+    }
+}
+
+fn seeds(count: u64) -> std::ops::Range<u64> {
+    match std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()) {
+        Some(seed) => seed..seed + 1,
+        None => 0..count,
+    }
+}
+
+/// What the model did and the shards have yet to apply.
+enum Pending {
+    Change(Change),
+    Grant(LeaseId),
+    Revoke(LeaseId),
+    Compact(Revision),
+}
+
+/// Some shards behind a model that decides what is written.
+struct Store {
+    model: Model,
+    tables: Vec<Memtable>,
+    pending: VecDeque<Pending>,
+    requests: Requests,
+    prng: Prng,
+    /// A revision that a reader holds.
+    held: Option<Revision>,
+}
+
+/// A source that misses pages at random.
+struct Faulty<'a> {
+    below: &'a dyn Source,
+    prng: RefCell<Prng>,
+}
+
+impl Source for Faulty<'_> {
+    fn walk(
+        &self,
+        range: &KeyRange,
+        after: Option<&[u8]>,
+        as_of: AsOf,
+        visit: &mut Visitor<'_>,
+    ) -> Walk {
+        let mut prng = self.prng.borrow_mut();
+        let mut left = if prng.percent(40) { prng.below(5) } else { u64::MAX };
+        let mut is_missing = false;
+        let walk = self.below.walk(range, after, as_of, &mut |key, live| {
+            if left == 0 {
+                is_missing = true;
+                return ControlFlow::Break(());
+            }
+            left -= 1;
+            visit(key, live)
+        });
+        if is_missing { Walk::Wanted(vec![PageId(7)]) } else { walk }
+    }
+
+    fn count_slice(
+        &self,
+        range: &KeyRange,
+        as_of: AsOf,
+        from: CountState,
+        budget: usize,
+    ) -> Counted {
+        self.below.count_slice(range, as_of, from, budget)
+    }
+
+    fn counts_slower_than_walking(&self, _: &KeyRange, _: AsOf) -> bool {
+        // Both ways must give the same.
+        self.prng.borrow_mut().percent(50)
+    }
+}
+
+impl Store {
+    fn new(seed: u64) -> Store {
+        let shards = [1, 2, 5][(seed % 3) as usize];
+        Store {
+            model: Model::new(),
+            tables: (0..shards).map(Memtable::new).collect(),
+            pending: VecDeque::new(),
+            requests: Requests::new(seed),
+            prng: Prng::new(seed ^ 0xABCD),
+            held: None,
+        }
+    }
+
+    fn shard_of(&self, key: &[u8]) -> usize {
+        crc32c::crc32c(key) as usize % self.tables.len()
+    }
+
+    /// Executes a write in the model and queues its effects.
+    fn write(&mut self) {
+        let before = self.model.revision();
+        let request = self.requests.write(&self.model);
+        let reply = self.model.execute(&request);
+        let events = self.model.events(&KeyRange::all(), before.next());
+        self.pending.extend(events.unwrap_or_default().into_iter().map(Pending::Change));
+        match (request, reply) {
+            (Request::LeaseGrant(grant), Ok(_)) => {
+                self.pending.push_back(Pending::Grant(LeaseId(grant.id)));
+            }
+            (Request::LeaseRevoke(id), Ok(_)) => self.pending.push_back(Pending::Revoke(id)),
+            (Request::Compact(compact), Ok(_)) => {
+                self.pending.push_back(Pending::Compact(Revision(compact.revision)));
+            }
+            _ => {}
+        }
+    }
+
+    /// Applies what is pending up to the end of some revision.
+    fn apply(&mut self, all: bool) {
+        while let Some(next) = self.pending.pop_front() {
+            let revision = match &next {
+                Pending::Change(change) => Some(change.record.revision),
+                _ => None,
+            };
+            self.apply_one(next);
+            let following = match self.pending.front() {
+                Some(Pending::Change(change)) => Some(change.record.revision),
+                _ => None,
+            };
+            let splits = revision.is_some() && revision == following;
+            if !all && !splits && self.prng.percent(25) {
+                return;
+            }
+        }
+    }
+
+    fn apply_one(&mut self, next: Pending) {
+        match next {
+            Pending::Change(change) => {
+                let shard = self.shard_of(change.record.key());
+                let previous = self.tables[shard].apply(Arc::clone(&change.record));
+                // The model shows none below its compact revision, which may be ahead.
+                if change.record.revision > self.model.compact_revision() {
+                    assert_eq!(text(previous.as_ref()), text(change.previous.as_ref()));
+                }
+            }
+            Pending::Grant(id) => self.tables.iter_mut().for_each(|table| table.grant(id)),
+            Pending::Revoke(id) => self.tables.iter_mut().for_each(|table| table.revoke(id)),
+            Pending::Compact(at) => self.tables.iter_mut().for_each(|table| table.compact(at)),
+        }
+    }
+
+    /// A slice of physical compaction on some shards.
+    fn forget(&mut self) {
+        for table in &mut self.tables {
+            let floor = table.compact_revision();
+            let upto = self.held.map_or(floor, |held| held.min(floor));
+            if self.prng.percent(60) {
+                table.compact_slice(upto, 1 + self.prng.below(6) as usize);
+            }
+        }
+    }
+
+    fn applied(&self) -> Revision {
+        let first = self.pending.iter().find_map(|next| match next {
+            Pending::Change(change) => Some(change.record.revision.before()),
+            _ => None,
+        });
+        first.unwrap_or(self.model.revision())
+    }
+
+    fn has_pending_compaction(&self) -> bool {
+        self.pending.iter().any(|next| matches!(next, Pending::Compact(_)))
+    }
+
+    fn budget(&mut self) -> Budget {
+        let keys = 1 + self.prng.below(6) as usize;
+        let bytes = 1 + self.prng.below(200) as usize;
+        if self.prng.percent(30) { Budget::UNBOUNDED } else { Budget { keys, bytes } }
+    }
+
+    fn overlay(&self, shard: usize) -> BTreeMap<Bytes, Arc<Record>> {
+        let mut overlay = BTreeMap::new();
+        for next in &self.pending {
+            if let Pending::Change(change) = next
+                && self.shard_of(change.record.key()) == shard
+            {
+                overlay.insert(change.record.key_bytes(), Arc::clone(&change.record));
+            }
+        }
+        overlay
+    }
+
+    /// One shard's part, in slices; history goes on between them if it may.
+    fn run(&mut self, shard: usize, ask: ShardAsk, goes_on: bool) -> Run {
+        let is_newest = ask.as_of == AsOf::Newest;
+        let overlay = self.overlay(shard);
+        let mut part: Option<ShardRange> = None;
+        loop {
+            let budget = self.budget();
+            let prng = RefCell::new(Prng::new(self.prng.next_u64()));
+            let table = &self.tables[shard];
+            let overlaid = Overlaid { table, overlay: &overlay };
+            let below: &dyn Source = if is_newest { &overlaid } else { table };
+            let source = Faulty { below, prng };
+            let part = part.get_or_insert_with(|| ShardRange::new(ask.clone(), &source));
+            if let Progress::Done(run) = part.step(&source, budget) {
+                return run;
+            }
+            if goes_on {
+                self.write();
+                if self.prng.percent(50) {
+                    self.apply(false);
+                }
+                self.forget();
+            }
+        }
+    }
+
+    fn gather(&mut self, request: &pb::RangeRequest, as_of: AsOf, goes_on: bool) -> RangeAnswer {
+        let shards = self.tables.len();
+        let mut gather = Gather::new(request.clone(), as_of, shards);
+        let first = gather.first_ask();
+        let mut asks: Vec<_> = (0..shards).map(|shard| (shard, first.clone())).collect();
+        while !asks.is_empty() {
+            for (shard, ask) in asks {
+                let run = self.run(shard, ask, goes_on);
+                gather.add(shard, run);
+            }
+            asks = gather.further_asks();
+        }
+        gather.finish(Revision(0))
+    }
+
+    // --- checks ---------------------------------------------------------------------------
+
+    /// A range as of an applied revision, while history goes on.
+    fn check_range_at(&mut self) {
+        let applied = self.applied();
+        let lowest = self.model.compact_revision().max(Revision(1));
+        if applied < lowest {
+            return;
+        }
+        let span = (applied.0 - lowest.0) as u64 + 1;
+        let at = Revision(lowest.0 + self.prng.below(span) as i64);
+        let asked = self.requests.range(&self.model);
+        let request = pb::RangeRequest { revision: at.0, ..asked };
+        let expected = self.model.execute(&Request::Range(request.clone()));
+        self.held = Some(at);
+        let answer = self.gather(&request, AsOf::At(at), true);
+        self.held = None;
+        check_same(&answer, expected, &request);
+    }
+
+    /// A range over what is in flight.
+    fn check_range_newest(&mut self) {
+        let asked = self.requests.range(&self.model);
+        let request = pb::RangeRequest { revision: 0, ..asked };
+        let expected = self.model.execute(&Request::Range(request.clone()));
+        let answer = self.gather(&request, AsOf::Newest, false);
+        check_same(&answer, expected, &request);
+        let key = &request.key;
+        let shard = self.shard_of(key);
+        let overlay = self.overlay(shard);
+        let overlaid = Overlaid { table: &self.tables[shard], overlay: &overlay };
+        let single = pb::RangeRequest { key: key.clone(), ..pb::RangeRequest::default() };
+        let expected = self.model.execute(&Request::Range(single));
+        let Ok(Answer::Range(expected)) = expected else { panic!("{expected:?}") };
+        assert_eq!(text(overlaid.newest(key)), text(expected.records.first()));
+    }
+
+    /// Which revisions may be read.
+    fn check_revision(&mut self) {
+        let request = self.requests.range(&self.model);
+        let (newest, compact) = (self.model.revision(), self.model.compact_revision());
+        let mine = validate(&request).and_then(|()| revision_of(request.revision, newest, compact));
+        let theirs = self.model.execute(&Request::Range(request));
+        assert_eq!(mine.err(), theirs.err());
+    }
+
+    fn check_leases(&self) {
+        for id in 1..5 {
+            let keys = self.tables.iter().flat_map(|table| table.keys_of(LeaseId(id)));
+            let mut keys: Vec<Bytes> = keys.collect();
+            keys.sort();
+            assert_eq!(keys, self.model.keys_of(LeaseId(id)), "lease {id}");
+            let exists = self.model.leases().iter().any(|lease| lease.0.0 == id);
+            let all_say =
+                |says| self.tables.iter().all(|table| table.has_lease(LeaseId(id)) == says);
+            assert!(all_say(exists), "lease {id}");
+        }
+    }
+
+    fn check_stretch(&mut self) {
+        let (newest, compact) = (self.model.revision(), self.model.compact_revision());
+        let lowest = compact.before().max(Revision(0)).0;
+        let after = Revision(lowest + self.prng.below((newest.0 - lowest) as u64 + 1) as i64);
+        let upto = Revision(after.0 + self.prng.below((newest.0 - after.0) as u64 + 1) as i64);
+        let (key, end) = self.requests.keys();
+        let range = KeyRange::from_request(key, end);
+        let events = self.model.events(&range, after.next()).expect("not compacted");
+        let expected = events.into_iter().filter(|event| event.record.revision <= upto);
+        let mut found = Vec::new();
+        for table in &self.tables {
+            let mut at = after;
+            while at < upto {
+                let bytes_max = 1 + self.prng.below(300) as usize;
+                let changes_max = 1 + self.prng.below(60) as usize;
+                let stretch = stretch_within(table, &range, at, upto, (bytes_max, changes_max));
+                assert!(stretch.reached > at, "a stretch did not move");
+                let within = |change: &Change| {
+                    at < change.record.revision && change.record.revision <= stretch.reached
+                };
+                assert!(stretch.changes.iter().all(within));
+                found.extend(stretch.changes);
+                at = stretch.reached;
+            }
+        }
+        found.sort_by_key(|change| change.record.at());
+        let all_text =
+            |change: &Change| (text(Some(&change.record)), text(change.previous.as_ref()));
+        let found: Vec<_> = found.iter().map(all_text).collect();
+        let expected: Vec<_> = expected.map(|change| all_text(&change)).collect();
+        assert_eq!(found, expected, "{range:?} after {after} up to {upto} over {compact}");
+    }
+
+    fn check_hash(&mut self) {
+        let (newest, compact) = (self.model.revision(), self.model.compact_revision());
+        let lowest = compact.max(Revision(1)).0;
+        let revision = Revision(lowest + self.prng.below((newest.0 - lowest) as u64 + 1) as i64);
+        let reply = self.model.execute(&Request::HashKv(revision));
+        let Ok(Answer::HashKv { hash: expected, .. }) = reply else { panic!("{reply:?}") };
+        let everything = KeyRange::all();
+        let any_live = self.tables.iter().any(|table| table.count(&everything, revision) > 0);
+        let of = HashOf { revision, compact, any_live };
+        let mut lists = Vec::new();
+        for shard in 0..self.tables.len() {
+            let mut list = HashList::new(of);
+            while !list.step(&self.tables[shard], 1 + self.prng.below(5) as usize) {
+                let upto = compact;
+                self.tables[shard].compact_slice(upto, 2);
+            }
+            lists.push(list.finish());
+        }
+        let mut sum = HashSum::new(lists);
+        let mut hash = None;
+        while hash.is_none() {
+            hash = sum.step(1 + self.prng.below(100) as usize);
+        }
+        assert_eq!(hash, Some(expected), "{of:?}");
+    }
+}
+
+fn text(record: Option<&Arc<Record>>) -> Option<String> {
+    record.map(|record| format!("{record:?} = {}", record.value().escape_ascii()))
+}
+
+fn check_same(answer: &RangeAnswer, expected: Result<Answer, Reject>, request: &pb::RangeRequest) {
+    let Ok(Answer::Range(expected)) = expected else { panic!("{expected:?} for {request:?}") };
+    let answer = RangeAnswer { revision: expected.revision, ..answer.clone() };
+    let (answer, expected) = (Ok(Answer::Range(answer)), Ok(Answer::Range(expected)));
+    assert_eq!(shown(&answer), shown(&expected), "{request:?}");
+}
+
+fn case(seed: u64) {
+    let _replay = Replay(seed);
+    let mut store = Store::new(seed);
+    for _ in 0..40 {
+        store.write();
+        match store.prng.below(12) {
+            0..3 => store.apply(false),
+            3..5 => store.apply(true),
+            5 => store.forget(),
+            6 => store.check_range_at(),
+            7 => store.check_range_newest(),
+            8 => store.check_revision(),
+            _ => {}
+        }
+        if store.pending.is_empty() && !store.has_pending_compaction() {
+            store.check_leases();
+            store.check_stretch();
+            store.check_hash();
+        }
+    }
+    store.apply(true);
+    store.check_leases();
+    store.check_hash();
+    for _ in 0..4 {
+        store.check_range_at();
+        store.check_range_newest();
+    }
+}
+
+#[test]
+fn every_read_is_the_models() {
+    for seed in seeds(3000) {
+        case(seed);
+    }
+}
+
+#[test]
+fn a_cursor_goes_on_behind_a_key_that_is_gone() {
+    let mut table = Memtable::new(1);
+    let put = |table: &mut Memtable, key: &[u8], revision: i64| {
+        let revision = Revision(revision);
+        table.apply(Arc::new(Record::put(crate::base::record::PutFields {
+            key,
+            value: b"v",
+            revision,
+            sub: crate::base::Sub(0),
+            create: revision,
+            version: 1,
+            lease: LeaseId::NONE,
+        })));
+    };
+    for (at, key) in [b"a", b"b", b"c", b"d"].iter().enumerate() {
+        put(&mut table, *key, 2 + at as i64);
+    }
+    let mut cursor = RangeCursor::new(KeyRange::all(), AsOf::Newest);
+    let mut keys = Vec::new();
+    let two = Budget { keys: 2, bytes: usize::MAX };
+    let mut take = |record: &Arc<Record>| {
+        keys.push(record.key_bytes());
+        ControlFlow::Continue(())
+    };
+    assert_eq!(cursor.step(&table, two, &mut take), Step::Paused);
+    table.apply(Arc::new(Record::tombstone(b"b", Revision(6), crate::base::Sub(0))));
+    put(&mut table, b"e", 7);
+    table.compact(Revision(7));
+    while !table.compact_slice(Revision(7), 1) {}
+    assert!(table.versions_of(b"b").is_none());
+    assert_eq!(cursor.step(&table, Budget::UNBOUNDED, &mut take), Step::Ended);
+    assert_eq!(keys, [b"a", b"b", b"c", b"d", b"e"].map(|key| Bytes::from_static(key)));
+}
+
+#[test]
+fn a_page_of_a_list_asks_each_shard_for_little_more_than_its_share() {
+    let request = pb::RangeRequest {
+        key: Bytes::from_static(b"a"),
+        range_end: Bytes::from_static(b"b"),
+        limit: 500,
+        ..pb::RangeRequest::default()
+    };
+    let limit_of = |request: &pb::RangeRequest, shards| {
+        Gather::new(request.clone(), AsOf::Newest, shards).first_ask().limit
+    };
+    assert_eq!(limit_of(&request, 1), Some(501));
+    assert_eq!(limit_of(&request, 8), Some(63 + 3 * 7 + 1));
+    let filtered = pb::RangeRequest { min_mod_revision: 3, ..request.clone() };
+    assert_eq!(limit_of(&filtered, 8), None);
+    let unlimited = pb::RangeRequest { limit: 0, ..request };
+    assert_eq!(limit_of(&unlimited, 8), None);
+}
+
+#[test]
+fn the_hash_of_two_changes_is_what_is_written_down_by_hand() {
+    let mut table = Memtable::new(1);
+    table.apply(Arc::new(Record::put(crate::base::record::PutFields {
+        key: b"k",
+        value: b"v",
+        revision: Revision(2),
+        sub: crate::base::Sub(0),
+        create: Revision(2),
+        version: 1,
+        lease: LeaseId::NONE,
+    })));
+    table.apply(Arc::new(Record::tombstone(b"k", Revision(3), crate::base::Sub(0))));
+    let put: &[u8] =
+        b"\0\0\0\0\0\0\0\x02_\0\0\0\0\0\0\0\0\x0a\x01k\x10\x02\x18\x02\x20\x01\x2a\x01v";
+    let gone: &[u8] = b"\0\0\0\0\0\0\0\x03_\0\0\0\0\0\0\0\0t\x0a\x01k";
+    // (revision, compact revision, what is summed behind the word `key`).
+    let cases: [(i64, i64, &[&[u8]]); 6] = [
+        (1, -1, &[]),
+        (2, -1, &[put]),
+        (3, -1, &[put, gone]),
+        (2, 2, &[put]),
+        // Nothing is live at 3, so what a compaction at 2 left counts although it is replaced.
+        (3, 2, &[put, gone]),
+        (3, 3, &[]),
+    ];
+    for (revision, compact, summed) in cases {
+        let (revision, compact) = (Revision(revision), Revision(compact));
+        let any_live = table.count(&KeyRange::all(), revision) > 0;
+        let mut list = HashList::new(HashOf { revision, compact, any_live });
+        while !list.step(&table, 1) {}
+        let mut sum = HashSum::new(vec![list.finish(), Vec::new()]);
+        let bytes: Vec<u8> =
+            [b"key".as_slice()].iter().chain(summed).copied().flatten().copied().collect();
+        assert_eq!(sum.step(usize::MAX), Some(crc32c::crc32c(&bytes)), "{revision} over {compact}");
+    }
+}
