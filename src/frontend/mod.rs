@@ -29,6 +29,7 @@ mod output;
 mod pipe;
 pub mod port;
 mod range_stream;
+pub mod recipes;
 pub mod sniff;
 pub mod status;
 mod streams;
