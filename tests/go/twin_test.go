@@ -199,7 +199,8 @@ func (g *generator) hashRevision() int64 {
 // goes on behind the last key shown, so that keys are left out or shown twice.
 func (g *generator) streamRequest() string {
 	text := g.rangeRequest()
-	if strings.Contains(text, "sort_target") && !strings.Contains(text, "sort_order") {
+	ordered := strings.Contains(text, "sort_order:1") || strings.Contains(text, "sort_order:2")
+	if strings.Contains(text, "sort_target") && !ordered {
 		return g.streamRequest()
 	}
 	return text
