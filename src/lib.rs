@@ -6,14 +6,14 @@ pub mod base;
 pub mod wire;
 
 pub mod frontend;
+pub mod orderer;
 pub mod router;
 pub mod shard;
-pub mod orderer;
 pub mod watch;
 
-pub mod lease;
 pub mod cluster;
 pub mod config;
+pub mod lease;
 
 pub mod node;
 

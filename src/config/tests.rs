@@ -184,7 +184,7 @@ fn what_does_not_fit_is_refused_in_etcds_words() {
             "v2 proxy is deprecated, and --discovery-fallback can't be configured as \"proxy\"",
         ),
         (&["--initial-cluster=foo"], "empty URL given for \"foo\""),
-        (&["--wal-depth=0"], "--wal-depth must be 1 to 8"),
+        (&["--wal-depth=0"], "--wal-depth must be 1 to 16"),
         (&["--shards=17"], "--shards must be 0 to 16"),
         (
             &["--max-request-bytes=10485760"],

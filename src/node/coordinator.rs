@@ -163,8 +163,7 @@ pub(super) fn shards_of_ask(ask: &Ask, all: ShardSet, router: Router) -> ShardSe
 pub(super) fn shards_named(request: &Request, router: Router) -> ShardSet {
     match request {
         Request::DeleteRange(delete) => {
-            let range =
-                KeyRange::from_request(delete.key.clone(), delete.range_end.clone());
+            let range = KeyRange::from_request(delete.key.clone(), delete.range_end.clone());
             router.shards_of(&range)
         }
         Request::Txn(txn) => txn_shards(txn, router),
@@ -209,9 +208,7 @@ impl Leader {
             Kind::Write(origin, request) => {
                 self.decide_write(here, *origin, request, &operation, out)
             }
-            Kind::Revoke(origin, ids) => {
-                self.decide_revoke(here, *origin, ids, &operation)
-            }
+            Kind::Revoke(origin, ids) => self.decide_revoke(here, *origin, ids, &operation),
             Kind::Compact(origin, at, physical) => {
                 Ok(self.decide_compact(here, *origin, *at, *physical, operation.rests))
             }
@@ -314,6 +311,9 @@ impl Leader {
         if origin.is_none() {
             self.expiry_decided();
         }
+        if let Some(origin) = origin.filter(|_| self.conditions(here).corrupt) {
+            return Ok(Decided::unchanged(origin, Err(Reject::Corrupt), operation.rests));
+        }
         for id in ids {
             let keys = operation.gathered.lease_keys(*id)?;
             if origin.is_none() && !self.is_due(*id, here.now) {
@@ -358,7 +358,9 @@ impl Leader {
         rests: Rests,
     ) -> Decided {
         let newest = here.shared.newest_taken();
-        let refusal = if at <= self.compact_evaluated() {
+        let refusal = if self.conditions(here).corrupt {
+            Some((Reject::Corrupt, rests))
+        } else if at <= self.compact_evaluated() {
             let in_flight = self.compact_evaluated() > here.shared.compact_revision();
             Some((Reject::Compacted, Rests { in_flight, ..rests }))
         } else if at > newest {

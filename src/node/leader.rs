@@ -139,14 +139,10 @@ impl Leader {
             shards: router.all(),
         };
         let found = boot.recovered.hard_state;
-        let hard_state = crate::orderer::HardState {
-            term: found.term,
-            vote: found.vote,
-            commit: found.commit,
-        };
-        let orderer =
-            Orderer::recover(group, hard_state, boot.entries, |key| router.shard_of(key))
-                .map_err(BootError::Malformed)?;
+        let hard_state =
+            crate::orderer::HardState { term: found.term, vote: found.vote, commit: found.commit };
+        let orderer = Orderer::recover(group, hard_state, boot.entries, |key| router.shard_of(key))
+            .map_err(BootError::Malformed)?;
         let lease_metrics = Arc::new(LeaseMetrics::default());
         let wal = Wal::open(boot.layout, &boot.recovered, now, &mut out.disk);
         Ok(Leader {
@@ -225,12 +221,7 @@ impl Leader {
     // --- the log --------------------------------------------------------------------------
 
     /// A disk operation has ended. A failure is final.
-    pub(super) fn on_disk(
-        &mut self,
-        token: u64,
-        result: Result<(), DiskFault>,
-        out: &mut Outbox,
-    ) {
+    pub(super) fn on_disk(&mut self, token: u64, result: Result<(), DiskFault>, out: &mut Outbox) {
         if let Err(fault) = self.wal.on_done(Token(token), result, &mut out.disk) {
             out.halt.get_or_insert_with(|| fault.to_string());
         }
@@ -494,13 +485,7 @@ impl Leader {
         }
     }
 
-    fn coordinate(
-        &mut self,
-        here: &mut Here,
-        origin: Origin,
-        request: Request,
-        out: &mut Outbox,
-    ) {
+    fn coordinate(&mut self, here: &mut Here, origin: Origin, request: Request, out: &mut Outbox) {
         match request {
             Request::DeleteRange(_) | Request::Txn(_) => {
                 let router = here.topology.router();
@@ -570,9 +555,8 @@ impl Leader {
         const COST_BYTES: u64 = 64;
         let conditions = self.conditions(here);
         let full = conditions.quota_left.is_some_and(|left| left <= COST_BYTES);
-        let stands = |leader: &Leader, id| {
-            leader.leases.contains(id) || leader.granting.contains(&id)
-        };
+        let stands =
+            |leader: &Leader, id| leader.leases.contains(id) || leader.granting.contains(&id);
         let mut id = LeaseId(request.id);
         let exists = id != LeaseId::NONE && stands(self, id) && !self.going.contains(&id);
         let refusal = if conditions.corrupt {

@@ -174,9 +174,10 @@ impl Core {
         leader: Option<Leader>,
     ) -> Core {
         assert_eq!(leader.is_some(), core == Topology::ORDERER, "the leader's part on {core}");
-        let shards = topology.shards_on(core).iter().map(|shard| {
-            ShardRole::new(shard, config.seed ^ u64::from(shard.0))
-        });
+        let shards = topology
+            .shards_on(core)
+            .iter()
+            .map(|shard| ShardRole::new(shard, config.seed ^ u64::from(shard.0)));
         let shards = shards.collect();
         let settings = Settings::new(
             topology.router().shards(),

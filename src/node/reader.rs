@@ -70,10 +70,7 @@ pub(super) struct Reader {
 /// Whether a request is a Txn of ranges only: a read as of one revision.
 pub(super) fn is_read_only(request: &Request) -> bool {
     let Request::Txn(txn) = request else { return false };
-    txn.success
-        .iter()
-        .chain(&txn.failure)
-        .all(|op| matches!(op.request, Some(Op::RequestRange(_))))
+    txn.success.iter().chain(&txn.failure).all(|op| matches!(op.request, Some(Op::RequestRange(_))))
 }
 
 impl Reader {
@@ -149,6 +146,12 @@ impl Reader {
             Ok(revision) => revision,
             Err(reject) => return here.answer(origin, Err(reject), out),
         };
+        if asked.0 < 0 {
+            // Nothing stands at or below a negative revision: the sum of an empty list.
+            let hash = HashSum::new(Vec::new()).step(1).expect("an empty list is summed at once");
+            let answer = Answer::HashKv { revision: newest, hash, compact, hashed: asked };
+            return here.answer(origin, Ok(answer), out);
+        }
         let of = HashOf { revision, compact, any_live: false };
         // What a later compaction forgets counts, so all of it is held.
         let held = compact.max(Revision(0));
@@ -189,13 +192,14 @@ impl Reader {
     ) {
         let mut reading = self.readings.remove(&id.number).expect("a share of a read under way");
         match (&mut reading.kind, share) {
-            (Kind::Range(Some(gather)), ReadShare::Run(run)) => gather.add(usize::from(shard.0), run),
+            (Kind::Range(Some(gather)), ReadShare::Run(run)) => {
+                gather.add(usize::from(shard.0), run)
+            }
             (Kind::HashKv(_, count), ReadShare::Run(Run { count: more, .. })) => *count += more,
             (Kind::HashList(_, _, lists), ReadShare::Hash(list)) => lists.push(list),
-            (
-                Kind::Txn(_, gathered) | Kind::LeaseKeys(_, gathered),
-                ReadShare::Given(given),
-            ) => given.into_iter().for_each(|(ask, given)| gathered.give(ask, given)),
+            (Kind::Txn(_, gathered) | Kind::LeaseKeys(_, gathered), ReadShare::Given(given)) => {
+                given.into_iter().for_each(|(ask, given)| gathered.give(ask, given))
+            }
             (kind, share) => unreachable!("{kind:?} was answered with {share:?}"),
         }
         reading.awaited -= 1;
@@ -363,13 +367,8 @@ fn read_txn(
     at: Revision,
     compact: Revision,
 ) -> Result<Answer, Stop> {
-    let conditions = Conditions {
-        current: at,
-        compact,
-        no_space: false,
-        corrupt: false,
-        quota_left: None,
-    };
+    let conditions =
+        Conditions { current: at, compact, no_space: false, corrupt: false, quota_left: None };
     let plan = eval::plan(gathered, &conditions, Write::Txn(txn))?;
     assert!(!plan.writes, "a transaction of ranges was planned to write");
     Ok(eval::materialise(gathered, &plan, at).answer)

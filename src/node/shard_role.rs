@@ -207,13 +207,7 @@ impl ShardRole {
         }
     }
 
-    fn unchanged(
-        here: &mut Here,
-        origin: Origin,
-        reply: Reply,
-        rests: Rests,
-        out: &mut Outbox,
-    ) {
+    fn unchanged(here: &mut Here, origin: Origin, reply: Reply, rests: Rests, out: &mut Outbox) {
         if rests.in_flight {
             let mail = Mail::Propose(coordinator::mark(origin, reply));
             here.send(Topology::ORDERER, mail, out);

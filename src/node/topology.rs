@@ -81,7 +81,8 @@ mod tests {
         for (cores, shards) in [(1, 1), (2, 1), (4, 1), (8, 2), (16, 4), (64, 16), (256, 16)] {
             assert_eq!(Topology::default_shards(cores), shards, "{cores} cores");
             let topology = Topology::new(cores, Router::new(1, shards));
-            let homes: Vec<CoreId> = topology.router().all().iter().map(|s| topology.home(s)).collect();
+            let homes: Vec<CoreId> =
+                topology.router().all().iter().map(|s| topology.home(s)).collect();
             assert!(homes.iter().all(|core| core.0 < cores));
             assert_eq!(homes.contains(&Topology::ORDERER), cores < 16, "{cores} cores");
         }

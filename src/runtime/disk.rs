@@ -185,10 +185,8 @@ impl Disk {
         };
         let len = u32::try_from(blocks.padded_len()).expect("a write is bounded by a segment");
         let awaits_sync = self.sync == WalSync::Fdatasync;
-        let mut entry = opcode::Write::new(fd, blocks.as_ptr(), len)
-            .offset(offset)
-            .build()
-            .user_data(token);
+        let mut entry =
+            opcode::Write::new(fd, blocks.as_ptr(), len).offset(offset).build().user_data(token);
         let mut entries = Vec::with_capacity(2);
         if awaits_sync {
             entry = entry.flags(Flags::IO_LINK);

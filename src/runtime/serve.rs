@@ -24,11 +24,11 @@ use super::probe::Grant;
 use super::segments::SegmentDir;
 use super::station::Station;
 use super::{notify, signals};
-use crate::base::limits::CONNECTIONS_MAX;
 use crate::base::CoreId;
+use crate::base::limits::CONNECTIONS_MAX;
 use crate::base::shared::Shared;
-use crate::config::{AutoCompaction, Config, Scheme, Url};
 use crate::cluster::compactor::Mode;
+use crate::config::{AutoCompaction, Config, Scheme, Url};
 use crate::frontend::port::{FrontendContext, Settings};
 use crate::log;
 use crate::node::{Boot, Core, Leader, NodeConfig, Outbox, Topology};
@@ -182,9 +182,10 @@ fn settings(config: &Config, data_dir: &DataDir) -> Settings {
 fn recover(config: &Config, data_dir: &DataDir) -> Result<Boot, String> {
     let medium = SegmentDir::new(data_dir.wal());
     let id = data_dir.identity.data_dir_id;
-    let known =
-        Known { data_dir: id, base: ChainPoint::start(id), is_used: !data_dir.is_new };
-    let refused = |corrupt: wal::Corrupt| format!("the log in {} is refused: {corrupt}", data_dir.wal().display());
+    let known = Known { data_dir: id, base: ChainPoint::start(id), is_used: !data_dir.is_new };
+    let refused = |corrupt: wal::Corrupt| {
+        format!("the log in {} is refused: {corrupt}", data_dir.wal().display())
+    };
     let recovered = wal::recover(&medium, &known).map_err(refused)?;
     let mut entries = Vec::new();
     for entry in recovered.entries(&medium) {
@@ -406,9 +407,8 @@ fn accept(start: &Arc<Start>, listener: StdListener, serves: Serves) -> glommio:
                     }
                     let cores = start.topology.all_cores();
                     let serving = cores.filter(|core| start.topology.serves(*core));
-                    let load = |core: &CoreId| {
-                        start.loads[usize::from(core.0)].load(Ordering::Relaxed)
-                    };
+                    let load =
+                        |core: &CoreId| start.loads[usize::from(core.0)].load(Ordering::Relaxed);
                     let Some(core) = serving.min_by_key(load) else { continue };
                     start.loads[usize::from(core.0)].fetch_add(1, Ordering::Relaxed);
                     if !start.mailboxes.arrive(core, Arrival { stream, serves }) {
@@ -424,4 +424,3 @@ fn accept(start: &Arc<Start>, listener: StdListener, serves: Serves) -> glommio:
         }
     })
 }
-

@@ -10,9 +10,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use super::clock::Clock;
-use super::nap::Nap;
 use super::disk::Disk;
 use super::mailbox::{Arrival, Mailboxes};
+use super::nap::Nap;
 use crate::base::limits::{HEARTBEAT_FIRST_MS, HEARTBEAT_MS, STEPS_PER_TURN};
 use crate::base::shared::Shared;
 use crate::base::{CoreId, Tick};

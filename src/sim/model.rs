@@ -32,7 +32,7 @@ use crate::wire::etcdserverpb::compare::CompareTarget;
 use crate::wire::etcdserverpb::request_op::Request as Op;
 use crate::wire::mvccpb::KeyValue;
 
-/// Default of the smallest TTL that a lease is granted: three election timeouts' half, rounded.
+/// The smallest TTL that a lease is granted by default, from etcd's default election timeout.
 pub const LEASE_TTL_MIN_S: i64 = 2;
 
 /// One change of a key: the new version, or nothing for a deletion.

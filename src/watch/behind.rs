@@ -105,6 +105,7 @@ impl Hub {
     ) -> usize {
         let watcher = &mut self.watchers[handle.slot];
         let mut bundle = Bundle::default();
+        let compact = shared.compact_revision();
         let (mut shown, mut seen, mut unsent) = (0, watcher.next.before(), None);
         let last = self.position + Position::from(self.offset > 0);
         'ring: for position in from..=last {
@@ -127,7 +128,7 @@ impl Hub {
                     seen = record.revision;
                 }
                 if watcher.wants(record) && watcher.range.contains(record.key()) {
-                    let event = event::shared(placed, record, watcher.with_previous);
+                    let event = event::shared(placed, record, watcher.with_previous, compact);
                     let cut = bundle.push(record.revision, event, self.streams.bundle_bytes);
                     let Some(cut) = cut else { continue };
                     if let Err(first) = self.streams.deliver(watcher, cut, &self.metrics, out) {

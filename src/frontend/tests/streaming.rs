@@ -33,13 +33,6 @@ fn events(bytes: usize) -> WatchBody {
     WatchBody::Events { events: vec![response.encode_to_vec().into()], fragment: false }
 }
 
-fn size(body: &WatchBody) -> usize {
-    match body {
-        WatchBody::Events { events, .. } => events.iter().map(Bytes::len).sum(),
-        _ => 0,
-    }
-}
-
 #[test]
 fn a_watch_stream_is_one_call_and_outlives_the_clients_half() {
     run(async {
@@ -57,11 +50,13 @@ fn a_watch_stream_is_one_call_and_outlives_the_clients_half() {
         let created: pb::WatchResponse = messages.next().await.expect("a message");
         assert!(created.created && created.watch_id == 5);
         let body = events(300);
-        let bytes = size(&body);
-        rig.deliver(Delivery::Watch(calls[0], watch_message(5, body)));
+        let message = watch_message(5, body);
+        let bytes = message.bytes();
+        rig.deliver(Delivery::Watch(calls[0], message));
         let response: pb::WatchResponse = messages.next().await.expect("a message");
         assert_eq!(response.events.len(), 1);
-        assert_eq!(*rig.port.drained.borrow(), [(calls[0], bytes)]);
+        let created = WatchMessage::OVERHEAD_BYTES;
+        assert_eq!(*rig.port.drained.borrow(), [(calls[0], created), (calls[0], bytes)]);
         rig.advance(60_000);
         settle().await;
         assert!(rig.port.gone.borrow().is_empty(), "a watch has no time limit");
@@ -88,7 +83,7 @@ fn events_are_drained_only_as_the_client_reads_them() {
         settle().await;
         // The client's window is 65,535 bytes and it reads nothing.
         let drained = || rig.port.drained.borrow().iter().map(|(_, bytes)| bytes).sum::<usize>();
-        let each = size(&events(10_000));
+        let each = watch_message(0, events(10_000)).bytes();
         assert_eq!(drained(), 6 * each);
         let mut messages = Messages::new(response.await.expect("a response").into_body());
         for _ in 0..20 {

@@ -10,9 +10,7 @@ use crate::base::range::KeyRange;
 use crate::base::record::{PutFields, Record};
 use crate::base::{LeaseId, Revision, Sub};
 use crate::shard::mvcc::range;
-use crate::wire::call::{
-    Answer, DeleteRangeAnswer, OpAnswer, PutAnswer, RangeAnswer, TxnAnswer,
-};
+use crate::wire::call::{Answer, DeleteRangeAnswer, OpAnswer, PutAnswer, RangeAnswer, TxnAnswer};
 use crate::wire::etcdserverpb::{DeleteRangeRequest, PutRequest, RangeRequest};
 
 /// What a write became.

@@ -26,14 +26,18 @@ pub(super) struct Place {
 pub(super) struct Index {
     /// A key belongs to the last chunk whose fence is not above it. The first fence is empty.
     fences: Vec<Box<[u8]>>,
+    #[expect(clippy::vec_box, reason = "a chunk put in between moves pointers, not chunks")]
     chunks: Vec<Box<Chunk>>,
-    live: Sums,
+    /// Live keys of each chunk, and their sums.
+    live: Vec<u32>,
+    live_sums: Sums,
 }
 
 #[derive(Default)]
 struct Chunk {
-    /// Bytes that all keys of the chunk have in common; possibly fewer.
-    skip: usize,
+    /// What all keys of the chunk begin with; possibly less than all that they have in common.
+    common: Box<[u8]>,
+    /// The eight bytes behind it, of each key.
     heads: Vec<u64>,
     slots: Vec<Slot>,
 }
@@ -43,11 +47,13 @@ impl Index {
         Index {
             fences: vec![Box::default()],
             chunks: vec![Box::default()],
-            live: Sums::of([0].into_iter()),
+            live: vec![0],
+            live_sums: Sums::of(&[0]),
         }
     }
 
-    pub(super) fn chunks(&self) -> usize {
+    #[cfg(test)]
+    fn chunks(&self) -> usize {
         self.chunks.len()
     }
 
@@ -61,7 +67,7 @@ impl Index {
         let flagged = if is_live { slot } else { slot | DEAD };
         self.chunks[at].insert(keys, key, flagged);
         if is_live {
-            self.live.add(at, 1);
+            self.add_live(at, 1);
         }
     }
 
@@ -89,7 +95,13 @@ impl Index {
         let slot = &mut chunk.slots[place];
         assert!((*slot & DEAD != 0) == is_live, "a key's liveness did not change");
         *slot ^= DEAD;
-        self.live.add(at, if is_live { 1 } else { -1 });
+        self.add_live(at, if is_live { 1 } else { -1 });
+    }
+
+    fn add_live(&mut self, chunk: usize, delta: i8) {
+        let live = self.live[chunk].checked_add_signed(i32::from(delta));
+        self.live[chunk] = live.expect("a chunk has no fewer than 0 live keys");
+        self.live_sums.add(chunk, i64::from(delta));
     }
 
     /// The first place whose key is at or above `key`.
@@ -128,7 +140,7 @@ impl Index {
         let within = self.chunks.get(place.chunk).map_or(0, |chunk| {
             chunk.slots[..place.at].iter().filter(|slot| **slot & DEAD == 0).count() as u64
         });
-        self.live.before(place.chunk) + within
+        self.live_sums.before(place.chunk) + within
     }
 
     /// About how many keys lie between two places, live or not.
@@ -150,7 +162,7 @@ impl Index {
         let appends = chunk.search(keys, key) == Err(chunk.slots.len());
         let middle = if appends { chunk.slots.len() } else { chunk.slots.len() / 2 };
         let mut right = Chunk {
-            skip: chunk.skip,
+            common: chunk.common.clone(),
             heads: chunk.heads.split_off(middle),
             slots: chunk.slots.split_off(middle),
         };
@@ -158,8 +170,11 @@ impl Index {
         chunk.narrow(keys);
         let fence = right.slots.first().map_or(key, |slot| keys.key(slot & !DEAD));
         self.fences.insert(at + 1, fence.into());
+        let live = right.live();
         self.chunks.insert(at + 1, Box::new(right));
-        self.recount();
+        self.live[at] -= live;
+        self.live.insert(at + 1, live);
+        self.live_sums = Sums::of(&self.live);
     }
 
     fn join_left(&mut self, keys: &Keys, at: usize) {
@@ -168,27 +183,22 @@ impl Index {
         let left = &mut self.chunks[at - 1];
         left.slots.extend_from_slice(&right.slots);
         left.measure(keys);
-        self.recount();
-    }
-
-    fn recount(&mut self) {
-        let live = |chunk: &Chunk| chunk.slots.iter().filter(|slot| **slot & DEAD == 0).count();
-        self.live = Sums::of(self.chunks.iter().map(|chunk| live(chunk) as u64));
+        self.live[at - 1] += self.live.remove(at);
+        self.live_sums = Sums::of(&self.live);
     }
 }
 
 impl Chunk {
     /// Where `key` is, or where it would be.
     fn search(&self, keys: &Keys, key: &[u8]) -> Result<usize, usize> {
-        let Some(first) = self.slots.first() else { return Err(0) };
-        let common = &keys.key(first & !DEAD)[..self.skip];
-        match key.get(..self.skip).unwrap_or(key).cmp(common) {
+        let skip = self.common.len();
+        match key.get(..skip).unwrap_or(key).cmp(&self.common) {
             // A key that ends within the common bytes compares below them, too.
             Ordering::Less => return Err(0),
             Ordering::Greater => return Err(self.slots.len()),
             Ordering::Equal => {}
         }
-        let head = head_of(&key[self.skip..]);
+        let head = head_of(&key[skip..]);
         let low = self.heads.partition_point(|other| *other < head);
         let equal = self.heads[low..].partition_point(|other| *other == head);
         let found =
@@ -201,13 +211,10 @@ impl Chunk {
             Ok(_) => panic!("a key was put into the index twice"),
             Err(at) => at,
         };
-        let fits = self
-            .slots
-            .first()
-            .is_some_and(|first| common_len(keys.key(first & !DEAD), key) >= self.skip);
+        let fits = !self.slots.is_empty() && key.starts_with(&self.common);
         self.slots.insert(at, slot);
         if fits {
-            self.heads.insert(at, head_of(&key[self.skip..]));
+            self.heads.insert(at, head_of(&key[self.common.len()..]));
         } else {
             self.measure(keys);
         }
@@ -215,24 +222,30 @@ impl Chunk {
 
     /// Measures anew if the keys have so much more in common that heads would not tell.
     fn narrow(&mut self, keys: &Keys) {
-        if self.common(keys) >= self.skip + 4 {
+        if self.common(keys).len() >= self.common.len() + 4 {
             self.measure(keys);
         }
     }
 
-    fn common(&self, keys: &Keys) -> usize {
+    fn common<'a>(&self, keys: &'a Keys) -> &'a [u8] {
         match (self.slots.first(), self.slots.last()) {
             (Some(first), Some(last)) => {
-                common_len(keys.key(first & !DEAD), keys.key(last & !DEAD))
+                let (first, last) = (keys.key(first & !DEAD), keys.key(last & !DEAD));
+                &first[..common_len(first, last)]
             }
-            _ => 0,
+            _ => &[],
         }
     }
 
     fn measure(&mut self, keys: &Keys) {
-        self.skip = self.common(keys);
-        let heads = self.slots.iter().map(|slot| head_of(&keys.key(slot & !DEAD)[self.skip..]));
+        self.common = self.common(keys).into();
+        let skip = self.common.len();
+        let heads = self.slots.iter().map(|slot| head_of(&keys.key(slot & !DEAD)[skip..]));
         self.heads = heads.collect();
+    }
+
+    fn live(&self) -> u32 {
+        self.slots.iter().map(|slot| u32::from(slot & DEAD == 0)).sum()
     }
 }
 
@@ -255,8 +268,8 @@ struct Sums {
 }
 
 impl Sums {
-    fn of(values: impl Iterator<Item = u64>) -> Sums {
-        let mut nodes: Vec<u64> = values.collect();
+    fn of(values: &[u32]) -> Sums {
+        let mut nodes: Vec<u64> = values.iter().map(|value| u64::from(*value)).collect();
         for at in 0..nodes.len() {
             let parent = at | (at + 1);
             if parent < nodes.len() {
@@ -297,13 +310,16 @@ mod tests {
 
     #[test]
     fn sums_follow_a_plain_vector() {
-        let mut plain: Vec<u64> = (0..37).map(|i| i * 3 % 11).collect();
-        let mut sums = Sums::of(plain.iter().copied());
+        let mut plain: Vec<u32> = (0..37).map(|i| i * 3 % 11).collect();
+        let mut sums = Sums::of(&plain);
         for at in [0, 36, 7, 8, 15, 16, 31, 32] {
             plain[at] += 5;
             sums.add(at, 5);
             for end in 0..=plain.len() {
-                assert_eq!(sums.before(end), plain[..end].iter().sum::<u64>());
+                assert_eq!(
+                    sums.before(end),
+                    plain[..end].iter().map(|value| u64::from(*value)).sum::<u64>()
+                );
             }
         }
     }

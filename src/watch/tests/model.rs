@@ -243,7 +243,7 @@ impl World {
             // The slowest readers read in bursts, with long silence between.
             let burst = client.drains < 2 && self.prng.below(700) == 0;
             while burst || self.prng.percent(client.drains) {
-                let Some((bytes, events)) = client.queued.pop_front() else { break };
+                let Some((bytes, _)) = client.queued.pop_front() else { break };
                 self.rig.hub.on_drained(*call, bytes);
             }
         }
@@ -325,7 +325,7 @@ impl World {
             self.read();
             let mut idle = self.asks.is_empty() && more == More::No;
             for (call, client) in &mut self.clients {
-                for (bytes, events) in client.queued.drain(..) {
+                for (bytes, _) in client.queued.drain(..) {
                     idle = false;
                     self.rig.hub.on_drained(*call, bytes);
                 }
