@@ -247,10 +247,10 @@ fn the_newest_hard_state_is_never_released() {
         rig.append_with(small(index, 1), Some(hard_state(7, 3, 0)));
         rig.finish_all();
     }
-    // The first segment is full, and nothing is durable in the second.
-    rig.append(small(17, 1));
     rig.base = rig.wal.point(RaftIndex(16)).expect("an entry");
     rig.wal.release(RaftIndex(16), &mut rig.pending);
+    // The first segment is full now, and nothing is durable in the second.
+    rig.append(small(17, 1));
     rig.crash(|order, _| order == usize::MAX);
     let recovered = rig.recover().expect("17 was not acknowledged");
     assert_eq!(recovered.hard_state, hard_state(7, 3, 16));
@@ -270,12 +270,16 @@ fn a_segment_with_a_write_in_flight_is_not_used_again() {
     assert_eq!(rig.wal.durable(), RaftIndex(16));
     rig.base = rig.wal.point(RaftIndex(16)).expect("an entry");
     rig.wal.release(RaftIndex(16), &mut rig.pending);
-    while let Some(at) = rig.pending.iter().position(|op| !is_write(op)) {
-        assert_eq!(rig.pending[at].segment.sequence, 3, "the full segment is left alone");
-        rig.finish(at);
+    // The second segment fills up and another one is needed.
+    for index in 17..=40 {
+        while rig.pending.len() > 1 {
+            assert_ne!(rig.pending[1].segment.sequence, 1, "the full segment is left alone");
+            rig.finish(1);
+        }
+        rig.append(small(index, 2));
     }
     rig.finish_all();
-    (17..=32).for_each(|index| {
+    (41..=60).for_each(|index| {
         rig.append(small(index, 2));
         rig.finish_all();
     });
