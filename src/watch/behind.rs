@@ -121,8 +121,8 @@ impl Hub {
                     break 'ring;
                 }
                 if record.revision > seen {
-                    // It has moved on by a revision at least, however large that was.
-                    if shown > turn && seen >= watcher.next {
+                    // What it has seen before does not count, so every turn moves on.
+                    if shown > turn {
                         seen = record.revision.before();
                         break 'ring;
                     }
