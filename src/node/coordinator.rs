@@ -311,6 +311,9 @@ impl Leader {
         if origin.is_none() {
             self.expiry_decided();
         }
+        if let Some(origin) = origin.filter(|_| self.conditions(here).corrupt) {
+            return Ok(Decided::unchanged(origin, Err(Reject::Corrupt), operation.rests));
+        }
         for id in ids {
             let keys = operation.gathered.lease_keys(*id)?;
             if origin.is_none() && !self.is_due(*id, here.now) {
@@ -355,7 +358,9 @@ impl Leader {
         rests: Rests,
     ) -> Decided {
         let newest = here.shared.newest_taken();
-        let refusal = if at <= self.compact_evaluated() {
+        let refusal = if self.conditions(here).corrupt {
+            Some((Reject::Corrupt, rests))
+        } else if at <= self.compact_evaluated() {
             let in_flight = self.compact_evaluated() > here.shared.compact_revision();
             Some((Reject::Compacted, Rests { in_flight, ..rests }))
         } else if at > newest {
