@@ -15,6 +15,7 @@ mod connection;
 mod frame;
 mod header;
 mod health;
+pub mod http;
 pub mod http_call;
 mod intake;
 mod kv;

@@ -86,7 +86,7 @@ impl RangeStream {
         self.streamed += keys;
         self.rest.limit = left;
         self.rest.key = successor(&last_key);
-        if self.rest.revision == 0 {
+        if self.rest.revision <= 0 {
             self.rest.revision = revision.0;
         }
         // What was read at the first chunk's revision stays true: no further round is needed.

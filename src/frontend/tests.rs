@@ -2,6 +2,7 @@
 //! other, and a node that answers as a test tells it.
 
 mod abuse;
+mod http1;
 mod streaming;
 mod unary;
 

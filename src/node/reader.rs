@@ -149,7 +149,6 @@ impl Reader {
         if asked.0 < 0 {
             // Nothing stands at or below a negative revision: the sum of an empty list.
             let hash = HashSum::new(Vec::new()).step(1).expect("an empty list is summed at once");
-            let compact = Revision(-1);
             let answer = Answer::HashKv { revision: newest, hash, compact, hashed: asked };
             return here.answer(origin, Ok(answer), out);
         }

@@ -308,7 +308,7 @@ impl ShardRole {
             let batch = here.shared.batch(self.position + 1);
             let batch = batch.expect("the ring keeps what a shard has not consumed");
             if batch.shards.contains(self.id) {
-                self.apply(&batch);
+                self.apply(here, &batch);
                 batch.applied_by_one();
             }
             self.applied = batch.last;
@@ -319,7 +319,7 @@ impl ShardRole {
         true
     }
 
-    fn apply(&mut self, batch: &Batch) {
+    fn apply(&mut self, here: &Here, batch: &Batch) {
         for placed in &batch.effects {
             if placed.shard.is_some_and(|shard| shard != self.id) {
                 continue;
@@ -329,6 +329,10 @@ impl ShardRole {
                     let previous = self.store.apply(Arc::clone(record));
                     placed.previous.set(previous).expect("a record is applied once");
                     self.overlay.applied(record);
+                    match record.is_tombstone() {
+                        true => here.metrics.deletes.one(),
+                        false => here.metrics.puts.one(),
+                    }
                 }
                 Effect::Grant { id, .. } => self.store.grant(*id),
                 Effect::Revoke { id } => {

@@ -17,6 +17,9 @@ const PREVIOUS_FIELD: u8 = 3;
 /// Encodes the event that `record` is, with the version below its revision if there is one to
 /// show.
 pub(super) fn encode(record: &Record, previous: Option<&Record>) -> Bytes {
+    // A key that begins has no previous version, though the same transaction may have deleted one.
+    let begins = !record.is_tombstone() && record.create == record.revision;
+    let previous = previous.filter(|_| !begins);
     let type_len = if record.is_tombstone() { 2 } else { 0 };
     let kv_len = field_len(record.kv());
     let previous_len = previous.map_or(0, |previous| field_len(previous.kv()));

@@ -6,13 +6,12 @@ use crate::base::Revision;
 use crate::base::Tick;
 use crate::base::batch::Batch;
 use crate::base::effect::Effect;
-use crate::base::limits::WATCH_SLICE;
 use crate::base::shared::Shared;
 
 impl Hub {
     /// Matches batches up to V, a slice of work at most. True if some are left.
     pub(super) fn match_visible(&mut self, now: Tick, shared: &Shared, out: &mut Output) -> bool {
-        let mut budget = WATCH_SLICE;
+        let mut budget = self.settings.slice;
         while self.position < shared.visible() {
             if self.index.is_empty() {
                 self.skip_visible(shared);

@@ -220,6 +220,11 @@ pub fn assemble(request: &RangeRequest, revision: Revision, runs: Vec<Run>) -> R
         return RangeAnswer { revision, count, ..RangeAnswer::default() };
     }
     let mut records: Vec<Arc<Record>> = runs.into_iter().flat_map(|run| run.records).collect();
+    // A shard has filtered its run already; a view that a write was evaluated on has not.
+    let filter = Filter::of(request);
+    if filter != Filter::default() {
+        records.retain(|record| filter.passes(record));
+    }
     // The sort finds the sorted runs and merges them.
     records.sort_by(|a, b| a.key().cmp(b.key()));
     if let Some(wanted) = wanted(request) {
