@@ -345,7 +345,7 @@ async fn follow(start: &Start, station: &Rc<Station>) -> signals::End {
             start.mailboxes.stop();
             return signals::End::Code(EXIT_FAULT);
         }
-        sleep(Duration::from_millis(20)).await;
+        sleep(Duration::from_millis(100)).await;
     }
 }
 
@@ -394,7 +394,7 @@ async fn lead(
                      "error" => error.to_string());
             }
         }
-        sleep(Duration::from_millis(if is_open { 20 } else { 1 })).await;
+        sleep(Duration::from_millis(if is_open { 100 } else { 1 })).await;
     }
 }
 
