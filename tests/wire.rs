@@ -84,67 +84,7 @@ fn writes_and_reads() {
         assert_eq!(old.prev_kv.as_ref().map(shown), Some("b=2/4.4.1".into()));
         let kept = pb::PutRequest { ignore_value: true, ..put("b", "") };
         client.put(kept).await.expect("a put");
-        let all = || list("a", "z");
-        let rows = [
-            ("all", all(), "a=3/2.5.2 b=5/4.8.3 c=1/3.3.1 d=4/6.6.1", false, 4),
-            ("one", get("c"), "c=1/3.3.1", false, 1),
-            ("none", get("e"), "", false, 0),
-            ("from", list("b", "\0"), "b=5/4.8.3 c=1/3.3.1 d=4/6.6.1", false, 3),
-            ("everything", list("\0", "\0"), "a=3/2.5.2 b=5/4.8.3 c=1/3.3.1 d=4/6.6.1", false, 4),
-            ("backwards", list("d", "a"), "", false, 0),
-            ("limit", pb::RangeRequest { limit: 2, ..all() }, "a=3/2.5.2 b=5/4.8.3", true, 4),
-            (
-                "keys only",
-                pb::RangeRequest { keys_only: true, ..list("a", "c") },
-                "a=/2.5.2 b=/4.8.3",
-                false,
-                2,
-            ),
-            ("count only", pb::RangeRequest { count_only: true, ..all() }, "", false, 4),
-            (
-                "old",
-                pb::RangeRequest { revision: 4, ..all() },
-                "a=0/2.2.1 b=2/4.4.1 c=1/3.3.1",
-                false,
-                3,
-            ),
-            (
-                "by mod, falling",
-                pb::RangeRequest {
-                    sort_order: SortOrder::Descend.into(),
-                    sort_target: SortTarget::Mod.into(),
-                    limit: 3,
-                    ..all()
-                },
-                "b=5/4.8.3 d=4/6.6.1 a=3/2.5.2",
-                true,
-                4,
-            ),
-            (
-                "by value",
-                pb::RangeRequest {
-                    sort_order: SortOrder::Ascend.into(),
-                    sort_target: SortTarget::Value.into(),
-                    ..all()
-                },
-                "c=1/3.3.1 a=3/2.5.2 d=4/6.6.1 b=5/4.8.3",
-                false,
-                4,
-            ),
-            (
-                "filter",
-                pb::RangeRequest { min_mod_revision: 5, max_create_revision: 4, ..all() },
-                "a=3/2.5.2 b=5/4.8.3",
-                false,
-                4,
-            ),
-        ];
-        for (name, request, expect, more, count) in rows {
-            let answer = client.range(request).await.expect(name);
-            assert_eq!(all_shown(&answer.kvs), expect, "{name}");
-            assert_eq!((answer.more, answer.count), (more, count), "{name}");
-            assert_eq!(revision(answer.header.as_ref()), 8, "{name}");
-        }
+        check_ranges(&client).await;
         let gone = pb::DeleteRangeRequest { prev_kv: true, ..delete("a", "c") };
         let gone = client.delete(gone).await.expect("a deletion");
         assert_eq!((gone.deleted, revision(gone.header.as_ref())), (2, 9));
@@ -155,6 +95,71 @@ fn writes_and_reads() {
         let again = client.range(get("a")).await.expect("a range");
         assert_eq!(all_shown(&again.kvs), "a=again/10.10.1", "a new life begins at version 1");
     });
+}
+
+/// The options of a Range over what `writes_and_reads` wrote.
+async fn check_ranges(client: &Client) {
+    let all = || list("a", "z");
+    let rows = [
+        ("all", all(), "a=3/2.5.2 b=5/4.8.3 c=1/3.3.1 d=4/6.6.1", false, 4),
+        ("one", get("c"), "c=1/3.3.1", false, 1),
+        ("none", get("e"), "", false, 0),
+        ("from", list("b", "\0"), "b=5/4.8.3 c=1/3.3.1 d=4/6.6.1", false, 3),
+        ("everything", list("\0", "\0"), "a=3/2.5.2 b=5/4.8.3 c=1/3.3.1 d=4/6.6.1", false, 4),
+        ("backwards", list("d", "a"), "", false, 0),
+        ("limit", pb::RangeRequest { limit: 2, ..all() }, "a=3/2.5.2 b=5/4.8.3", true, 4),
+        (
+            "keys only",
+            pb::RangeRequest { keys_only: true, ..list("a", "c") },
+            "a=/2.5.2 b=/4.8.3",
+            false,
+            2,
+        ),
+        ("count only", pb::RangeRequest { count_only: true, ..all() }, "", false, 4),
+        (
+            "old",
+            pb::RangeRequest { revision: 4, ..all() },
+            "a=0/2.2.1 b=2/4.4.1 c=1/3.3.1",
+            false,
+            3,
+        ),
+        (
+            "by mod, falling",
+            pb::RangeRequest {
+                sort_order: SortOrder::Descend.into(),
+                sort_target: SortTarget::Mod.into(),
+                limit: 3,
+                ..all()
+            },
+            "b=5/4.8.3 d=4/6.6.1 a=3/2.5.2",
+            true,
+            4,
+        ),
+        (
+            "by value",
+            pb::RangeRequest {
+                sort_order: SortOrder::Ascend.into(),
+                sort_target: SortTarget::Value.into(),
+                ..all()
+            },
+            "c=1/3.3.1 a=3/2.5.2 d=4/6.6.1 b=5/4.8.3",
+            false,
+            4,
+        ),
+        (
+            "filter",
+            pb::RangeRequest { min_mod_revision: 5, max_create_revision: 4, ..all() },
+            "a=3/2.5.2 b=5/4.8.3",
+            false,
+            4,
+        ),
+    ];
+    for (name, request, expect, more, count) in rows {
+        let answer = client.range(request).await.expect(name);
+        assert_eq!(all_shown(&answer.kvs), expect, "{name}");
+        assert_eq!((answer.more, answer.count), (more, count), "{name}");
+        assert_eq!(revision(answer.header.as_ref()), 8, "{name}");
+    }
 }
 
 #[test]
