@@ -466,7 +466,9 @@ impl Leader {
         let open = self.is_open() && !self.stopping;
         let expiry = self.leases.next_deadline().filter(|_| open && !self.expiry_under_way);
         let compaction = self.compactor.wake_at().filter(|_| open);
-        for at in [expiry, compaction, self.wal.stamp_due()].into_iter().flatten() {
+        // While a write is under way, its end is what wakes this core.
+        let stamp = self.wal.stamp_due().filter(|_| self.wal.is_idle());
+        for at in [expiry, compaction, stamp].into_iter().flatten() {
             out.wake(at);
         }
     }
