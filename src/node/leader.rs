@@ -10,7 +10,7 @@ use super::{Here, NodeConfig, Outbox, Topology};
 use crate::base::batch::Placed;
 use crate::base::effect::{AlarmKind, Effect};
 use crate::base::limits::{
-    BATCHES_IN_FLIGHT_MAX, LEASE_EXPIRIES_PER_PASS, LEASE_TTL_MAX_S, RING_BATCHES,
+    BATCHES_IN_FLIGHT_MAX, LEASE_EXPIRIES_PER_PASS, LEASE_TTL_MAX_S,
 };
 use crate::base::metrics::Counter;
 use crate::base::prng::Prng;
@@ -24,7 +24,9 @@ use crate::orderer::{
     Committed, GroupConfig, LogEntry, Orderer, Place, Prepared, Proposal, RecoveredEntry, placed,
 };
 use crate::shard::eval::{Ask, Conditions};
-use crate::shard::wal::{self, DiskFault, Layout, Recovered, Token, Wal};
+use crate::shard::wal::{
+    self, Corrupt, DiskFault, Known, Layout, Medium, Recovered, Token, Wal,
+};
 use crate::wire::call::{Answer, Request, StatusAnswer};
 use crate::wire::etcdserverpb as pb;
 
@@ -44,6 +46,23 @@ pub struct Boot {
 pub enum BootError {
     /// The log's entries are intact and yet no effects of this format.
     Malformed(Malformed),
+}
+
+impl Boot {
+    /// Reads the log of a medium.
+    ///
+    /// # Errors
+    /// The log is not what this member left.
+    pub fn recover(medium: &dyn Medium, known: &Known, layout: Layout) -> Result<Boot, Corrupt> {
+        let recovered = wal::recover(medium, known)?;
+        let mut entries = Vec::new();
+        for entry in recovered.entries(medium) {
+            let wal::Entry { index, term, chunks } = entry?;
+            let chunks = chunks.into_iter().map(|(bytes, _)| bytes).collect();
+            entries.push(RecoveredEntry { index, term, chunks });
+        }
+        Ok(Boot { recovered, entries, layout })
+    }
 }
 
 impl std::fmt::Display for BootError {
@@ -273,7 +292,7 @@ impl Leader {
             for core in here.topology.all_cores().filter(|core| *core != here.core) {
                 let concerned = here.topology.shards_on(core).iter().any(|s| shards.contains(s));
                 let lags = self.published - here.shared.consumed(core);
-                let half = RING_BATCHES as u64 / 2;
+                let half = here.shared.ring_batches() / 2;
                 // A core that lags is rung at every sixteenth batch from half the ring on.
                 let rung = lags >= half && lags % 16 == 0;
                 if concerned || rung || here.shared.wants_committed(core) {
