@@ -106,6 +106,11 @@ fn main() {
     let walked =
         table.scan(&KeyRange::all(), None).filter_map(|(_, v)| v.newest().cloned()).count();
     println!("{:<28} {:>8.0} ns a key", "walk", start.elapsed().as_nanos() as f64 / walked as f64);
+    measure_end(&mut table, keys, revision);
+}
+
+/// Deletes and a compaction of everything before them.
+fn measure_end(table: &mut Memtable, keys: u64, mut revision: i64) {
     let mut number = 0;
     let deletes: Vec<_> = std::iter::from_fn(|| {
         (number, revision) = (number + 3, revision + 1);

@@ -49,6 +49,20 @@ pub const CORE_REQUEST_BYTES_MAX: usize = 256 << 20;
 pub const STREAM_QUEUE_MESSAGES_MAX: usize = 1_024;
 /// Keepalives under way on one stream. Above it the stream is not read.
 pub const KEEPALIVES_IN_FLIGHT_MAX: usize = 1_024;
+/// Head of an HTTP/1 request. A larger one is refused.
+pub const HTTP1_HEAD_BYTES_MAX: usize = 16 << 10;
+/// Headers of an HTTP/1 request. One more is refused.
+pub const HTTP1_HEADERS_MAX: usize = 64;
+/// Body of an HTTP/1 request. A larger one is refused.
+pub const HTTP1_BODY_BYTES_MAX: usize = 64 << 10;
+/// Bytes read at once from an HTTP/1 connection; so much may come ahead of its turn.
+pub const HTTP1_READ_BYTES: usize = 4 << 10;
+/// An HTTP/1 request must be read whole within this. Else it is refused.
+pub const HTTP1_HEAD_TIMEOUT_MS: u64 = 10_000;
+/// An HTTP/1 connection that asks nothing for this long is closed.
+pub const HTTP1_IDLE_TIMEOUT_MS: u64 = 120_000;
+/// An HTTP/1 client must take an answer within this. Else the connection is closed.
+pub const HTTP1_WRITE_TIMEOUT_MS: u64 = 30_000;
 /// Keys of the first chunk of a RangeStream.
 pub const RANGE_STREAM_FIRST_KEYS: i64 = 10;
 /// Default of --max-request-bytes: a larger write is refused as too large.

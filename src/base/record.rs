@@ -95,6 +95,20 @@ impl Record {
         Record::sealed(log.freeze(), false, fields)
     }
 
+    /// The same version with an empty value, to be shown and never to be stored.
+    #[must_use]
+    pub fn without_value(&self) -> Record {
+        Record::put(PutFields {
+            key: self.key(),
+            value: &[],
+            revision: self.revision,
+            sub: self.sub,
+            create: self.create,
+            version: self.version,
+            lease: self.lease,
+        })
+    }
+
     /// Encodes the tombstone of `key`.
     #[must_use]
     pub fn tombstone(key: &[u8], revision: Revision, sub: Sub) -> Record {

@@ -163,6 +163,13 @@ impl Shared {
         }
     }
 
+    /// The raft index at K.
+    #[must_use]
+    pub fn committed_index(&self) -> RaftIndex {
+        let newest = self.batch(self.committed.load(Ordering::SeqCst));
+        newest.map_or(RaftIndex(0), |batch| batch.index)
+    }
+
     /// V: the position up to which everything is applied.
     #[must_use]
     pub fn visible(&self) -> Position {

@@ -85,6 +85,17 @@ impl Gates {
         }
     }
 
+    /// Every gate with its stage, as metrics name it, and whether it is on.
+    pub fn all(&self) -> impl Iterator<Item = (&'static str, &'static str, bool)> {
+        GATES.iter().map(|(name, stage)| {
+            let stage = match stage {
+                Stage::Alpha => "ALPHA",
+                Stage::Beta => "BETA",
+            };
+            (*name, stage, self.is_on(name))
+        })
+    }
+
     /// What etcd checks between gates.
     pub(super) fn check(&self) -> Result<(), String> {
         if self.is_on("LeaseCheckpointPersist") && !self.is_on("LeaseCheckpoint") {

@@ -159,7 +159,7 @@ pub struct Config {
     pub keepalive_timeout_ms: u64,
     /// Time between progress notices.
     pub watch_progress_interval_ms: u64,
-    /// How much history is kept; `Off` until the server compacts by itself.
+    /// How much history the server keeps by itself.
     pub auto_compaction: AutoCompaction,
     /// Origins that HTTP answers; `None`: all.
     pub cors: Option<Vec<String>>,

@@ -203,7 +203,7 @@ fn what_does_not_fit_is_refused_in_etcds_words() {
 
 #[test]
 fn what_would_change_security_or_durability_is_never_accepted_in_silence() {
-    let cases: [&[&str]; 17] = [
+    let cases: [&[&str]; 16] = [
         &["--cert-file=a"],
         &["--key-file=a"],
         &["--client-cert-auth"],
@@ -220,7 +220,6 @@ fn what_would_change_security_or_durability_is_never_accepted_in_silence() {
         &["--listen-client-urls=https://127.0.0.1:1", "--advertise-client-urls=http://a:1"],
         &["--listen-metrics-urls=https://127.0.0.1:1"],
         &["--log-outputs=systemd/journal"],
-        &["--auto-compaction-retention=1h"],
     ];
     for args in cases {
         let why = refusal(args);
@@ -359,4 +358,19 @@ fn shards_follow_the_cores() {
 fn quotas_and_retentions_read_as_in_etcd() {
     let quota = |text: &str| config(&[&format!("--quota-backend-bytes={text}")]).quota_bytes;
     assert_eq!((quota("0"), quota("-1"), quota("7")), (Some(2 << 30), None, Some(7)));
+    let cases = [
+        ("periodic", "0", AutoCompaction::Off),
+        ("periodic", "2", AutoCompaction::PeriodMs(7_200_000)),
+        ("periodic", "30m", AutoCompaction::PeriodMs(1_800_000)),
+        ("periodic", "-1h", AutoCompaction::Off),
+        ("revision", "1000", AutoCompaction::Revisions(1_000)),
+        ("revision", "0", AutoCompaction::Off),
+    ];
+    for (mode, retention, expect) in cases {
+        let mode = format!("--auto-compaction-mode={mode}");
+        let retention = format!("--auto-compaction-retention={retention}");
+        assert_eq!(config(&[&mode, &retention]).auto_compaction, expect, "{mode} {retention}");
+    }
+    let why = refusal(&["--auto-compaction-retention=soon"]);
+    assert!(why.starts_with("error parsing CompactionRetention: "), "{why}");
 }

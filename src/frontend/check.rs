@@ -22,7 +22,6 @@ pub fn range(request: &mut pb::RangeRequest) -> Result<(), Reject> {
         return Err(Reject::InvalidSortOption);
     }
     request.limit = request.limit.max(0);
-    request.revision = request.revision.max(0);
     Ok(())
 }
 

@@ -5,6 +5,7 @@
 //! the node has its turn on the same core, and its answers are the next wake-up.
 
 use std::future::{Future, poll_fn};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -25,6 +26,8 @@ use crate::base::limits;
 
 /// Rounds of one turn before others have theirs.
 const ROUNDS_MAX: usize = 8;
+/// A timer that ends so soon is asked whether it has ended already.
+const TIMER_SLACK_NS: u64 = 5_000_000;
 /// How often calls under way are looked at.
 const HOUSEKEEPING_MS: u64 = 500;
 
@@ -38,7 +41,7 @@ where
     let settings = state.ctx.settings.clone();
     let pipe = Pipe::new(pipe, Meter::new(settings.ping_interval_min_ms));
     let mut task = Task {
-        phase: Phase::Handshake(builder(&settings).handshake(pipe.clone())),
+        phase: Phase::Handshake(Box::new(builder(&settings).handshake(pipe.clone()))),
         pipe,
         opened: state.now,
         heard: state.now,
@@ -68,7 +71,7 @@ fn builder(settings: &Settings) -> Builder {
 }
 
 enum Phase<P> {
-    Handshake(Handshake<Pipe<P>, Bytes>),
+    Handshake(Box<Handshake<Pipe<P>, Bytes>>),
     Open(Box<h2::server::Connection<Pipe<P>, Bytes>>),
 }
 
@@ -95,10 +98,10 @@ struct Task<P> {
 impl<P: AsyncRead + AsyncWrite + Unpin> Task<P> {
     /// One turn. Ready when the connection is over.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.wakes.begin(cx.waker());
+        let is_new_waker = self.wakes.begin(cx.waker());
         self.state.now = self.state.ctx.port.now();
         self.pipe.begin_turn(self.state.now);
-        if self.turn().is_err() || self.keep_time(cx).is_err() {
+        if self.turn().is_err() || self.keep_time(cx, is_new_waker).is_err() {
             return Poll::Ready(());
         }
         self.wakes.end();
@@ -135,7 +138,7 @@ impl<P: AsyncRead + AsyncWrite + Unpin> Task<P> {
         let waker = self.waker.clone();
         let mut cx = Context::from_waker(&waker);
         if let Phase::Handshake(handshake) = &mut self.phase {
-            match std::pin::Pin::new(handshake).poll(&mut cx) {
+            match Pin::new(handshake).poll(&mut cx) {
                 Poll::Pending => return Ok(()),
                 Poll::Ready(Err(_)) => return Err(Over),
                 Poll::Ready(Ok(connection)) => self.phase = Phase::Open(Box::new(connection)),
@@ -217,7 +220,7 @@ impl<P: AsyncRead + AsyncWrite + Unpin> Task<P> {
 
     // --- time -----------------------------------------------------------------------------
 
-    fn keep_time(&mut self, cx: &mut Context<'_>) -> Result<(), Over> {
+    fn keep_time(&mut self, cx: &mut Context<'_>, is_new_waker: bool) -> Result<(), Over> {
         let now = self.state.now;
         if self.pipe.take_heard() {
             self.heard = now;
@@ -225,7 +228,11 @@ impl<P: AsyncRead + AsyncWrite + Unpin> Task<P> {
         }
         let mut is_due = false;
         if let Some((at, sleep)) = &mut self.timer {
-            is_due = *at <= now || sleep.as_mut().poll(cx).is_ready();
+            // The timer holds the task's waker: asking it again and again would only cost.
+            is_due = *at <= now;
+            if !is_due && (is_new_waker || at.since(now) < TIMER_SLACK_NS) {
+                is_due = sleep.as_mut().poll(cx).is_ready();
+            }
         }
         if is_due {
             self.timer = None;

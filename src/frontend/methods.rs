@@ -5,7 +5,9 @@ use bytes::Bytes;
 
 use super::port::Settings;
 use super::status::{Code, Status};
-use super::{cluster, health, kv, lease, machine::Machine, maintenance, range_stream, watch};
+use super::{
+    cluster, health, kv, lease, machine::Machine, maintenance, range_stream, recipes, watch,
+};
 use crate::wire::call::Request;
 
 /// How messages flow.
@@ -134,13 +136,13 @@ pub static METHODS: [Method; 52] = [
     method!("etcdserverpb.Auth", "RoleDelete", Unary, Serve::Absent),
     method!("etcdserverpb.Auth", "RoleGrantPermission", Unary, Serve::Absent),
     method!("etcdserverpb.Auth", "RoleRevokePermission", Unary, Serve::Absent),
-    method!("v3electionpb.Election", "Campaign", Unary, Serve::Absent),
-    method!("v3electionpb.Election", "Proclaim", Unary, Serve::Absent),
-    method!("v3electionpb.Election", "Leader", Unary, Serve::Absent),
-    method!("v3electionpb.Election", "Observe", ServerStream, Serve::Absent),
-    method!("v3electionpb.Election", "Resign", Unary, Serve::Absent),
-    method!("v3lockpb.Lock", "Lock", Unary, Serve::Absent),
-    method!("v3lockpb.Lock", "Unlock", Unary, Serve::Absent),
+    method!("v3electionpb.Election", "Campaign", Unary, Serve::Machine(recipes::campaign)),
+    method!("v3electionpb.Election", "Proclaim", Unary, Serve::Machine(recipes::proclaim)),
+    method!("v3electionpb.Election", "Leader", Unary, Serve::Machine(recipes::leader)),
+    method!("v3electionpb.Election", "Observe", ServerStream, Serve::Machine(recipes::observe)),
+    method!("v3electionpb.Election", "Resign", Unary, Serve::Machine(recipes::resign)),
+    method!("v3lockpb.Lock", "Lock", Unary, Serve::Machine(recipes::lock)),
+    method!("v3lockpb.Lock", "Unlock", Unary, Serve::Machine(recipes::unlock)),
     method!(
         "grpc.health.v1.Health",
         "Check",

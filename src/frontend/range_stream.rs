@@ -1,6 +1,8 @@
 //! RangeStream: a Range whose answer comes in chunks, all as of one revision. Each chunk is an
 //! ordinary Range, asked for when the one before has left, so a slow client holds one chunk.
 
+use std::sync::Arc;
+
 use bytes::{Bytes, BytesMut};
 
 use super::kv::{decode, range_len, write_range};
@@ -10,6 +12,7 @@ use super::status::{Code, Status};
 use super::{check, header::Header};
 use crate::base::Revision;
 use crate::base::limits::RANGE_STREAM_FIRST_KEYS;
+use crate::base::record::Record;
 use crate::wire::call::{Answer, RangeAnswer, Reply, Request};
 use crate::wire::etcdserverpb as pb;
 use pb::range_request::{SortOrder, SortTarget};
@@ -40,7 +43,7 @@ impl RangeStream {
     fn start(&mut self, message: Bytes) -> Result<(), Status> {
         let mut request: pb::RangeRequest = decode(message)?;
         check::range(&mut request)?;
-        if !is_default_sort(&request) {
+        if has_custom_order(&request) {
             let text = "RangeStream does not support custom sort orders";
             return Err(Status::fixed(Code::Unimplemented, text));
         }
@@ -55,6 +58,8 @@ impl RangeStream {
     fn ask(&mut self, out: &mut Actions<'_>) {
         self.is_between_chunks = false;
         let mut request = self.rest.clone();
+        // The chunks have to follow each other by key.
+        request.set_sort_target(SortTarget::Key);
         if !request.count_only {
             let limit = request.limit;
             request.limit = if limit == 0 { self.chunk_keys } else { self.chunk_keys.min(limit) };
@@ -62,7 +67,7 @@ impl RangeStream {
         out.submit(CHUNK, Request::Range(request));
     }
 
-    fn take(&mut self, answer: RangeAnswer, out: &mut Actions<'_>) {
+    fn take(&mut self, mut answer: RangeAnswer, out: &mut Actions<'_>) {
         let revision = *self.revision.get_or_insert(answer.revision);
         let keys = answer.records.len() as u64;
         let mut left = 0;
@@ -71,6 +76,7 @@ impl RangeStream {
         }
         let is_limited = self.rest.limit > 0 && left <= 0;
         let last_key = answer.records.last().map(|record| record.key_bytes());
+        sort_chunk(&mut answer.records, self.rest.sort_target());
         let (Some(last_key), true, false) = (last_key, answer.more, is_limited) else {
             let count = self.streamed + answer.count;
             let whole = RangeAnswer { revision, count, ..answer };
@@ -80,7 +86,7 @@ impl RangeStream {
         self.streamed += keys;
         self.rest.limit = left;
         self.rest.key = successor(&last_key);
-        if self.rest.revision == 0 {
+        if self.rest.revision <= 0 {
             self.rest.revision = revision.0;
         }
         // What was read at the first chunk's revision stays true: no further round is needed.
@@ -125,11 +131,25 @@ impl Machine for RangeStream {
     }
 }
 
-/// No order asked for, or the order in which keys come anyway.
-fn is_default_sort(request: &pb::RangeRequest) -> bool {
-    let order = request.sort_order();
+/// An order other than that in which keys come anyway. A target without an order is none: it
+/// sorts within a chunk, as it sorts within a page of a Range.
+fn has_custom_order(request: &pb::RangeRequest) -> bool {
     let by_key = request.sort_target() == SortTarget::Key;
-    by_key && (order == SortOrder::None || order == SortOrder::Ascend)
+    match request.sort_order() {
+        SortOrder::None => false,
+        SortOrder::Ascend => !by_key,
+        SortOrder::Descend => true,
+    }
+}
+
+fn sort_chunk(records: &mut [Arc<Record>], target: SortTarget) {
+    match target {
+        SortTarget::Key => {}
+        SortTarget::Version => records.sort_by_key(|record| record.version),
+        SortTarget::Create => records.sort_by_key(|record| record.create),
+        SortTarget::Mod => records.sort_by_key(|record| record.revision),
+        SortTarget::Value => records.sort_by(|a, b| a.value().cmp(b.value())),
+    }
 }
 
 fn has_revision_filter(request: &pb::RangeRequest) -> bool {

@@ -2,6 +2,7 @@
 //! other, and a node that answers as a test tells it.
 
 mod abuse;
+mod http1;
 mod streaming;
 mod unary;
 
@@ -165,9 +166,11 @@ impl Rig {
 
     fn advance(&self, ms: u64) {
         self.port.now.set(self.port.now.get().plus_ms(ms));
-        for (_, waker) in std::mem::take(&mut *self.port.sleepers.borrow_mut()) {
-            waker.wake();
-        }
+        let now = self.port.now.get();
+        let sleepers = std::mem::take(&mut *self.port.sleepers.borrow_mut());
+        let (due, later): (Vec<_>, Vec<_>) = sleepers.into_iter().partition(|(at, _)| *at <= now);
+        self.port.sleepers.borrow_mut().extend(later);
+        due.into_iter().for_each(|(_, waker)| waker.wake());
     }
 
     fn calls(&self) -> Vec<CallId> {

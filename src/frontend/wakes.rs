@@ -24,13 +24,15 @@ impl Wakes {
         self.wake_task();
     }
 
-    /// The task starts to run under `waker`.
-    pub(super) fn begin(&self, waker: &Waker) {
+    /// The task starts to run under `waker`. True if that is not the waker of its last run.
+    pub(super) fn begin(&self, waker: &Waker) -> bool {
         self.running.store(true, Ordering::Release);
         let mut task = self.task.lock().unwrap_or_else(PoisonError::into_inner);
-        if !task.as_ref().is_some_and(|known| known.will_wake(waker)) {
+        let is_new = !task.as_ref().is_some_and(|known| known.will_wake(waker));
+        if is_new {
             *task = Some(waker.clone());
         }
+        is_new
     }
 
     /// The task is about to sleep. If something came meanwhile it is woken again.

@@ -21,6 +21,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::base::limits::STEP_ROUNDS_MAX;
+use crate::base::metrics::Counter;
 use crate::base::reject::Reject;
 use crate::base::shared::Shared;
 use crate::base::{CoreId, Revision, Tick};
@@ -35,6 +36,19 @@ pub use topology::Topology;
 
 use reader::Reader;
 use shard_role::ShardRole;
+
+/// What one core's shards and reads count.
+#[derive(Debug, Default)]
+pub struct NodeMetrics {
+    /// Puts applied.
+    pub puts: Counter,
+    /// Keys deleted.
+    pub deletes: Counter,
+    /// Transactions asked for on this core.
+    pub txns: Counter,
+    /// Ranges asked for on this core.
+    pub ranges: Counter,
+}
 
 /// What is fixed for the whole process.
 #[derive(Clone, Debug)]
@@ -109,6 +123,7 @@ pub(crate) struct Here {
     pub(crate) topology: Arc<Topology>,
     pub(crate) shared: Arc<Shared>,
     pub(crate) config: Arc<NodeConfig>,
+    pub(crate) metrics: Arc<NodeMetrics>,
     /// Mail to this very core, delivered within the step.
     pub(crate) own: VecDeque<Mail>,
 }
@@ -190,7 +205,8 @@ impl Core {
         let watch_metrics = Arc::new(WatchMetrics::default());
         let hub = Hub::new(settings, prng, (0, Revision::EMPTY), Arc::clone(&watch_metrics));
         let own = VecDeque::new();
-        let here = Here { core, now: Tick(0), topology, shared, config, own };
+        let metrics = Arc::default();
+        let here = Here { core, now: Tick(0), topology, shared, config, metrics, own };
         Core {
             here,
             shards,
@@ -213,6 +229,12 @@ impl Core {
         if let Some(leader) = &mut self.leader {
             leader.stop();
         }
+    }
+
+    /// What the shards and reads count.
+    #[must_use]
+    pub fn metrics(&self) -> Arc<NodeMetrics> {
+        Arc::clone(&self.here.metrics)
     }
 
     /// The watch hub's counters.
@@ -285,6 +307,9 @@ impl Core {
                 self.here.send(topology.home(shard), mail, out);
             }
             Request::DeleteRange(_) | Request::Txn(_) => {
+                if matches!(request, Request::Txn(_)) {
+                    self.here.metrics.txns.one();
+                }
                 let named = coordinator::shards_named(&request, router);
                 if reader::is_read_only(&request) {
                     let Request::Txn(txn) = request else { unreachable!("only a Txn reads only") };
@@ -297,7 +322,10 @@ impl Core {
                     self.here.send(Topology::ORDERER, Mail::Coordinate(origin, request), out);
                 }
             }
-            Request::Range(range) => self.reader.range(&mut self.here, origin, range, out),
+            Request::Range(range) => {
+                self.here.metrics.ranges.one();
+                self.reader.range(&mut self.here, origin, range, out);
+            }
             Request::HashKv(revision) => {
                 self.reader.hash_kv(&mut self.here, origin, revision, out);
             }

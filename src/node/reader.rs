@@ -146,6 +146,12 @@ impl Reader {
             Ok(revision) => revision,
             Err(reject) => return here.answer(origin, Err(reject), out),
         };
+        if asked.0 < 0 {
+            // Nothing stands at or below a negative revision: the sum of an empty list.
+            let hash = HashSum::new(Vec::new()).step(1).expect("an empty list is summed at once");
+            let answer = Answer::HashKv { revision: newest, hash, compact, hashed: asked };
+            return here.answer(origin, Ok(answer), out);
+        }
         let of = HashOf { revision, compact, any_live: false };
         // What a later compaction forgets counts, so all of it is held.
         let held = compact.max(Revision(0));

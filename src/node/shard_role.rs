@@ -159,7 +159,7 @@ impl ShardRole {
                 return Err(view.wants_applied().expect("a shard lacks nothing of its own else"));
             }
             Err(Stop::Refused(reject)) => {
-                let rests = view.rests();
+                let rests = self.rests(&view);
                 if reject == Reject::NoSpace && !conditions.no_space {
                     here.send(Topology::ORDERER, Mail::RaiseNoSpace, out);
                 }
@@ -170,13 +170,13 @@ impl ShardRole {
         if !plan.writes {
             let header = here.shared.committed().0.max(view.rests().revision);
             let outcome = eval::materialise(&view, &plan, header);
-            let rests = view.rests();
+            let rests = self.rests(&view);
             Self::unchanged(here, origin, Ok(outcome.answer), rests, out);
             return Ok(());
         }
         let credit = eval::credit_bytes(write);
         if !here.shared.take_credit(credit) {
-            let rests = view.rests();
+            let rests = self.rests(&view);
             Self::unchanged(here, origin, Err(Reject::TooManyRequests), rests, out);
             return Ok(());
         }
@@ -194,6 +194,13 @@ impl ShardRole {
         let proposal = Proposal { place: Place::At(revision), effects, bytes, credit, answer };
         here.send(Topology::ORDERER, Mail::Propose(proposal), out);
         Ok(())
+    }
+
+    /// What an evaluation rests on: what it read, and alarms and a compaction in flight.
+    fn rests(&self, view: &Newest<'_>) -> Rests {
+        let rests = view.rests();
+        let unsettled = self.alarms_in_flight > 0 || self.compact > self.store.compact_revision();
+        Rests { in_flight: rests.in_flight || unsettled, ..rests }
     }
 
     fn conditions(&self, here: &Here) -> Conditions {
@@ -308,7 +315,7 @@ impl ShardRole {
             let batch = here.shared.batch(self.position + 1);
             let batch = batch.expect("the ring keeps what a shard has not consumed");
             if batch.shards.contains(self.id) {
-                self.apply(&batch);
+                self.apply(here, &batch);
                 batch.applied_by_one();
             }
             self.applied = batch.last;
@@ -319,7 +326,7 @@ impl ShardRole {
         true
     }
 
-    fn apply(&mut self, batch: &Batch) {
+    fn apply(&mut self, here: &Here, batch: &Batch) {
         for placed in &batch.effects {
             if placed.shard.is_some_and(|shard| shard != self.id) {
                 continue;
@@ -329,6 +336,10 @@ impl ShardRole {
                     let previous = self.store.apply(Arc::clone(record));
                     placed.previous.set(previous).expect("a record is applied once");
                     self.overlay.applied(record);
+                    match record.is_tombstone() {
+                        true => here.metrics.deletes.one(),
+                        false => here.metrics.puts.one(),
+                    }
                 }
                 Effect::Grant { id, .. } => self.store.grant(*id),
                 Effect::Revoke { id } => {

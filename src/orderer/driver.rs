@@ -145,7 +145,8 @@ impl Driver {
             entries.push_back(entry);
         }
         let last = entries.back().map_or((0, 0), |entry| (entry.index, entry.term));
-        let term = hard_state.term.0.max(last.1);
+        // A fresh group begins with term 1, so that its first leader has term 2, as with etcd.
+        let term = hard_state.term.0.max(last.1).max(1);
         let vote = if term == hard_state.term.0 { hard_state.vote } else { 0 };
         let stored = RaftHardState { term, vote, commit: last.0, ..RaftHardState::default() };
         let view = LogView {

@@ -20,7 +20,7 @@ fn opened() -> (Orderer, Vec<LogEntry>) {
     orderer.campaign(&mut committed);
     let own = orderer.next_entry(&mut Vec::new()).expect("a new leader's entry");
     assert!(own.chunks.is_empty());
-    assert_eq!(own.hard_state.term, Term(1));
+    assert_eq!(own.hard_state.term, Term(2));
     assert_eq!(own.hard_state.vote, 7);
     assert!(committed.is_empty());
     orderer.persisted(own.index, &mut committed);
@@ -150,7 +150,7 @@ fn a_restart_commits_the_durable_log_and_leads_a_new_term() {
     let mut again = recover(entries.collect(), hard_state);
     let mut committed = Vec::new();
     again.campaign(&mut committed);
-    assert_eq!(again.term(), Term(2));
+    assert_eq!(again.term(), Term(3));
     let own = again.next_entry(&mut settled).expect("a new leader's entry");
     again.persisted(own.index, &mut committed);
     let shapes: Vec<(u64, usize, i64)> = committed

@@ -15,6 +15,8 @@ use super::pipe::TcpPipe;
 use crate::base::CoreId;
 use crate::base::limits::PREFACE_TIMEOUT_MS;
 use crate::frontend::conn;
+use crate::frontend::http;
+use crate::frontend::http_call::HttpHandler;
 use crate::frontend::port::FrontendContext;
 use crate::frontend::sniff::{PREFACE, Protocol, sniff};
 use crate::log;
@@ -32,12 +34,20 @@ impl Default for Limits {
     }
 }
 
+/// Who answers plain HTTP, by listener.
+#[derive(Clone)]
+pub(super) struct Sites {
+    pub(super) clients: Rc<dyn HttpHandler>,
+    pub(super) metrics: Rc<dyn HttpHandler>,
+}
+
 /// Takes this core's connections in.
 pub(super) struct Acceptor {
     core: CoreId,
     frontend: Rc<FrontendContext>,
     loads: Arc<Vec<AtomicU32>>,
     limits: Limits,
+    sites: Sites,
     /// Slots that are free below the highest ever used.
     free: Rc<RefCell<Vec<u32>>>,
     used: RefCell<u32>,
@@ -49,12 +59,14 @@ impl Acceptor {
         frontend: &Rc<FrontendContext>,
         loads: &Arc<Vec<AtomicU32>>,
         limits: Limits,
+        sites: Sites,
     ) -> Acceptor {
         Acceptor {
             core,
             frontend: Rc::clone(frontend),
             loads: Arc::clone(loads),
             limits,
+            sites,
             free: Rc::default(),
             used: RefCell::new(0),
         }
@@ -76,8 +88,9 @@ impl Acceptor {
         let frontend = Rc::clone(&self.frontend);
         let (free, loads) = (Rc::clone(&self.free), Arc::clone(&self.loads));
         let (core, limits) = (usize::from(self.core.0), self.limits);
+        let sites = self.sites.clone();
         glommio::spawn_local(async move {
-            serve(stream, frontend, slot, serves, limits).await;
+            serve(stream, frontend, slot, serves, limits, sites).await;
             free.borrow_mut().push(slot);
             loads[core].fetch_sub(1, Ordering::Relaxed);
         })
@@ -91,6 +104,7 @@ async fn serve(
     slot: u32,
     serves: Serves,
     limits: Limits,
+    sites: Sites,
 ) {
     let wait = Duration::from_millis(limits.first_bytes_ms);
     let told = glommio::timer::try_timeout(wait, async { Ok(tell(&mut stream).await) }).await;
@@ -98,8 +112,14 @@ async fn serve(
     let pipe = TcpPipe::new(first, stream);
     match (protocol, serves) {
         (Protocol::Http2, Serves::Clients) => conn::serve(pipe, frontend, slot).await,
+        // A port for probes and metrics speaks HTTP/1 only.
         (Protocol::Http2, Serves::Metrics) => {}
-        (Protocol::Http1, _) => super::http::serve(pipe, frontend, slot, serves).await,
+        (Protocol::Http1, Serves::Clients) => {
+            http::conn::serve(pipe, frontend, slot, sites.clients).await;
+        }
+        (Protocol::Http1, Serves::Metrics) => {
+            http::conn::serve(pipe, frontend, slot, sites.metrics).await;
+        }
     }
 }
 

@@ -128,7 +128,11 @@ impl Disk {
                 let dir = self.dir.clone();
                 self.open.remove(&segment);
                 self.slowly(token, segment, move |path| {
-                    std::fs::remove_file(path)?;
+                    // A file that was never made is gone as well.
+                    match std::fs::remove_file(path) {
+                        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                        _ => {}
+                    }
                     sync_dir(&dir)
                 });
             }

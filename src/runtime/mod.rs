@@ -11,7 +11,6 @@ mod clock;
 mod connection;
 pub mod datadir;
 mod disk;
-mod http;
 pub mod log;
 mod mailbox;
 mod metrics;

@@ -5,8 +5,8 @@ use std::io;
 use std::net::{TcpListener as StdListener, ToSocketAddrs};
 use std::os::fd::{FromRawFd, IntoRawFd};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use glommio::io::PollableFd;
@@ -15,11 +15,11 @@ use glommio::timer::sleep;
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 
 use super::clock::Clock;
-use super::connection::{self, Limits};
-use super::datadir::DataDir;
+use super::connection::{self, Limits, Sites};
+use super::datadir::{DataDir, mark_used};
 use super::disk::{Disk, DiskMetrics};
 use super::mailbox::{Arrival, Mailboxes, Serves};
-use super::metrics::CoreMetrics;
+use super::metrics::{CoreMetrics, ProcessMetrics, Scraper};
 use super::probe::Grant;
 use super::segments::SegmentDir;
 use super::station::Station;
@@ -29,6 +29,7 @@ use crate::base::limits::{CONNECTIONS_MAX, WATCH_STREAM_BYTES_MAX};
 use crate::base::shared::Shared;
 use crate::cluster::compactor::Mode;
 use crate::config::{AutoCompaction, Config, Scheme, Url};
+use crate::frontend::http::{Scope, Site};
 use crate::frontend::port::{FrontendContext, Settings};
 use crate::log;
 use crate::node::{Boot, Core, Leader, NodeConfig, Outbox, Topology};
@@ -51,7 +52,9 @@ struct Start {
     clock: Clock,
     /// Open connections per core.
     loads: Arc<Vec<AtomicU32>>,
-    metrics: Arc<Vec<CoreMetrics>>,
+    metrics: Arc<ProcessMetrics>,
+    cors: Option<Vec<String>>,
+    host_whitelist: Option<Vec<String>>,
     connections_max: usize,
 }
 
@@ -61,7 +64,6 @@ struct First {
     wal_dir: std::path::PathBuf,
     listeners: Vec<(StdListener, Serves, Url)>,
     config: Config,
-    disk_metrics: Arc<DiskMetrics>,
 }
 
 /// Serves until told to stop. The exit code, or the signal to end with.
@@ -90,18 +92,22 @@ pub fn serve(
         settings: settings(&config, data_dir),
         clock: Clock::new(),
         loads: Arc::new((0..cores).map(|_| AtomicU32::new(0)).collect()),
-        metrics: Arc::new((0..cores).map(|_| CoreMetrics::default()).collect()),
+        metrics: Arc::new(ProcessMetrics {
+            cores: (0..cores).map(|_| CoreMetrics::default()).collect(),
+            disk: Arc::new(DiskMetrics::default()),
+            leases: OnceLock::new(),
+            health: Arc::default(),
+            member: identity.member.member_id,
+            quota_bytes: config.quota_bytes.unwrap_or(0),
+            gates: config.gates.clone(),
+        }),
+        cors: config.cors.clone(),
+        host_whitelist: config.host_whitelist.clone(),
         connections_max: connections_max(),
         topology,
     });
     let cpus = signals::allowed_cpus();
-    let first = First {
-        boot,
-        wal_dir: data_dir.wal(),
-        listeners,
-        config,
-        disk_metrics: Arc::new(DiskMetrics::default()),
-    };
+    let first = First { boot, wal_dir: data_dir.wal(), listeners, config };
     let mut first = Some(first);
     let mut threads = Vec::new();
     for core in (0..cores).map(CoreId) {
@@ -182,7 +188,7 @@ fn settings(config: &Config, data_dir: &DataDir) -> Settings {
 fn recover(config: &Config, data_dir: &DataDir) -> Result<Boot, String> {
     let medium = SegmentDir::new(data_dir.wal());
     let id = data_dir.identity.data_dir_id;
-    let known = Known { data_dir: id, base: ChainPoint::start(id), is_used: !data_dir.is_new };
+    let known = Known { data_dir: id, base: ChainPoint::start(id), is_used: data_dir.is_used() };
     let refused = |corrupt: wal::Corrupt| {
         format!("the log in {} is refused: {corrupt}", data_dir.wal().display())
     };
@@ -222,7 +228,7 @@ async fn run_core(core: CoreId, start: Arc<Start>, first: Option<First>) -> sign
     let mut out = Outbox::default();
     let now = start.clock.now();
     let (mut leader, mut rest) = (None, None);
-    if let Some(First { boot, wal_dir, listeners, config, disk_metrics }) = first {
+    if let Some(First { boot, wal_dir, listeners, config }) = first {
         match Leader::boot(boot, &start.node, &start.topology, now, &mut out) {
             Ok(booted) => leader = Some(booted),
             Err(error) => {
@@ -231,26 +237,37 @@ async fn run_core(core: CoreId, start: Arc<Start>, first: Option<First>) -> sign
                 return signals::End::Code(1);
             }
         }
-        rest = Some((wal_dir, listeners, config, disk_metrics));
+        rest = Some((wal_dir, listeners, config));
     }
     let (topology, shared) = (Arc::clone(&start.topology), Arc::clone(&start.shared));
     let node = Core::new(core, topology, Arc::clone(&shared), Arc::clone(&start.node), leader);
     let mailboxes = Arc::clone(&start.mailboxes);
     let station = Station::new(core, node, out, mailboxes, shared, start.clock);
-    let meters = Arc::clone(&start.metrics[usize::from(core.0)].frontend);
+    let counted = &start.metrics.cores[usize::from(core.0)];
+    let meters = Arc::clone(&counted.frontend);
     let port: Rc<Station> = Rc::clone(&station);
-    let frontend = Rc::new(FrontendContext::new(port, start.settings.clone(), meters));
+    let sites = sites(&start);
+    let mut frontend = FrontendContext::new(port, start.settings.clone(), meters);
+    frontend.http = Some(Rc::clone(&sites.clients));
+    let frontend = Rc::new(frontend);
     station.set_frontend(&frontend);
-    let watch_metrics = station.look(Core::watch_metrics);
-    start.metrics[usize::from(core.0)].set_watch(watch_metrics);
-    let acceptor = connection::Acceptor::new(core, &frontend, &start.loads, Limits::default());
+    station.look(|core| {
+        let known = (core.watch_metrics(), core.metrics());
+        counted.node.set(known).expect("a core is set up once");
+        if let Some(leader) = core.leader() {
+            start.metrics.leases.set(leader.lease_metrics()).expect("there is one leader's part");
+        }
+    });
+    let acceptor =
+        connection::Acceptor::new(core, &frontend, &start.loads, Limits::default(), sites);
     let drive = glommio::spawn_local(Rc::clone(&station).drive(move |arrival| {
         acceptor.take(arrival);
     }));
     let first = match rest {
         None => None,
-        Some((wal_dir, listeners, config, disk_metrics)) => {
-            if let Err(error) = attach_disk(&station, wal_dir, &config, &disk_metrics, start.clock)
+        Some((wal_dir, listeners, config)) => {
+            if let Err(error) =
+                attach_disk(&station, wal_dir, &config, &start.metrics.disk, start.clock)
             {
                 log!(Fatal, "cannot set up the log's ring", "error" => error.to_string());
                 start.mailboxes.stop();
@@ -266,6 +283,19 @@ async fn run_core(core: CoreId, start: Arc<Start>, first: Option<First>) -> sign
     frontend.stop();
     drop(drive);
     end
+}
+
+/// Who answers plain HTTP on this core.
+fn sites(start: &Start) -> Sites {
+    let site = |scope| {
+        let source = Scraper::new(&start.metrics, &start.shared);
+        Rc::new(Site::new(scope, source, Arc::clone(&start.metrics.health)))
+    };
+    let (cors, host_whitelist) = (start.cors.clone(), start.host_whitelist.clone());
+    Sites {
+        clients: site(Scope::Client { cors, host_whitelist, is_secure: false }),
+        metrics: site(Scope::Metrics),
+    }
 }
 
 fn attach_disk(
@@ -309,7 +339,7 @@ async fn follow(start: &Start, station: &Rc<Station>) -> signals::End {
             start.mailboxes.stop();
             return signals::End::Code(EXIT_FAULT);
         }
-        sleep(Duration::from_millis(20)).await;
+        sleep(Duration::from_millis(100)).await;
     }
 }
 
@@ -339,6 +369,12 @@ async fn lead(
         }
         let is_open = station.look(|core| core.leader().is_some_and(Leader::is_open));
         if is_open && let Some(listeners) = listeners.take() {
+            if let Err(error) = mark_used(&config.data_dir) {
+                log!(Fatal, "cannot note that the data directory is in use",
+                     "error" => error.to_string());
+                start.mailboxes.stop();
+                return signals::End::Code(1);
+            }
             for (listener, serves, url) in listeners {
                 accepting.borrow_mut().push(accept(start, listener, serves));
                 announce(serves, &url);
@@ -352,7 +388,7 @@ async fn lead(
                      "error" => error.to_string());
             }
         }
-        sleep(Duration::from_millis(if is_open { 20 } else { 1 })).await;
+        sleep(Duration::from_millis(if is_open { 100 } else { 1 })).await;
     }
 }
 

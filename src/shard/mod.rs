@@ -1,5 +1,5 @@
 //! shard — one slice of the keyspace, owned by one core.
-//! Steps 2, 4 and 5 of a write, and every read. In: effects, reads. Out: answers, previous versions.
+//! Steps 2, 4 and 5 of a write, every read. In: effects, reads. Out: answers, previous versions.
 //! Owns: the keys that the router's hash gives it, with their history.
 //! Invariants: (1) evaluation order is revision order; (2) nothing outside touches its state.
 //! Limits: RECORD_OVERHEAD_BYTES.

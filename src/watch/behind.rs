@@ -10,8 +10,7 @@ use crate::base::batch::ShardSet;
 use crate::base::change::{Change, Stretch};
 use crate::base::effect::Effect;
 use crate::base::limits::{
-    CATCH_UP_MESSAGE_BYTES, CATCH_UP_WINDOW_BYTES, CATCH_UP_WINDOWS_MAX, RING_BATCHES, WATCH_SLICE,
-    WATCH_TURN,
+    CATCH_UP_MESSAGE_BYTES, CATCH_UP_WINDOW_BYTES, CATCH_UP_WINDOWS_MAX, RING_BATCHES, WATCH_TURN,
 };
 use crate::base::shared::{Position, Shared};
 use crate::base::{Revision, ShardId};
@@ -43,7 +42,7 @@ impl Hub {
     /// Lets watchers that are behind go on, one after the other, a slice of work at most. True
     /// if some are left that may.
     pub(super) fn take_turns(&mut self, shared: &Shared, out: &mut Output) -> bool {
-        let mut budget = WATCH_SLICE;
+        let mut budget = self.settings.slice;
         while budget > 0 {
             let Some(handle) = self.ready.pop_front() else {
                 return false;
@@ -105,14 +104,16 @@ impl Hub {
     ) -> usize {
         let watcher = &mut self.watchers[handle.slot];
         let mut bundle = Bundle::default();
+        let compact = shared.compact_revision();
         let (mut shown, mut seen, mut unsent) = (0, watcher.next.before(), None);
         let last = self.position + Position::from(self.offset > 0);
+        let turn = WATCH_TURN.min(self.settings.slice);
         'ring: for position in from..=last {
             let Some(batch) = shared.batch(position).filter(|batch| batch.before <= seen) else {
                 break;
             };
+            shown += 1;
             for placed in &batch.effects {
-                shown += 1;
                 let Effect::Record(record) = &placed.effect else {
                     continue;
                 };
@@ -120,14 +121,16 @@ impl Hub {
                     break 'ring;
                 }
                 if record.revision > seen {
-                    if shown > WATCH_TURN {
+                    // What it has seen before does not count, so every turn moves on.
+                    if shown > turn {
                         seen = record.revision.before();
                         break 'ring;
                     }
                     seen = record.revision;
                 }
+                shown += usize::from(record.revision >= watcher.next);
                 if watcher.wants(record) && watcher.range.contains(record.key()) {
-                    let event = event::shared(placed, record, watcher.with_previous);
+                    let event = event::shared(placed, record, watcher.with_previous, compact);
                     let cut = bundle.push(record.revision, event, self.streams.bundle_bytes);
                     let Some(cut) = cut else { continue };
                     if let Err(first) = self.streams.deliver(watcher, cut, &self.metrics, out) {

@@ -3,6 +3,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+use crate::base::Revision;
 use crate::base::batch::Placed;
 use crate::base::record::{Record, put_bytes_field, put_varint, varint_len};
 
@@ -16,6 +17,9 @@ const PREVIOUS_FIELD: u8 = 3;
 /// Encodes the event that `record` is, with the version below its revision if there is one to
 /// show.
 pub(super) fn encode(record: &Record, previous: Option<&Record>) -> Bytes {
+    // A key that begins has no previous version, though the same transaction may have deleted one.
+    let begins = !record.is_tombstone() && record.create == record.revision;
+    let previous = previous.filter(|_| !begins);
     let type_len = if record.is_tombstone() { 2 } else { 0 };
     let kv_len = field_len(record.kv());
     let previous_len = previous.map_or(0, |previous| field_len(previous.kv()));
@@ -34,10 +38,16 @@ pub(super) fn encode(record: &Record, previous: Option<&Record>) -> Bytes {
     out.freeze()
 }
 
-/// The event of a batch's record, encoded by whoever comes first on any core.
-pub(super) fn shared(placed: &Placed, record: &Record, with_previous: bool) -> Bytes {
+/// The event of a batch's record, encoded by whoever comes first on any core. The previous
+/// version is shown where a read at the revision before could still see it.
+pub(super) fn shared(
+    placed: &Placed,
+    record: &Record,
+    with_previous: bool,
+    compact: Revision,
+) -> Bytes {
     let bare = || placed.event[0].get_or_init(|| encode(record, None)).clone();
-    if !with_previous {
+    if !with_previous || record.revision.before() < compact {
         return bare();
     }
     let previous = placed.previous.get();
@@ -102,14 +112,17 @@ mod tests {
         let placed = Placed::new(None, Effect::Record(Arc::clone(&new)));
         placed.previous.set(Some(Arc::new(put(2, b"v")))).expect("set once");
         for with_previous in [false, true] {
-            let first = shared(&placed, &new, with_previous);
-            let second = shared(&placed, &new, with_previous);
+            let first = shared(&placed, &new, with_previous, Revision(-1));
+            let second = shared(&placed, &new, with_previous, Revision(-1));
             assert_eq!(first.as_ptr(), second.as_ptr());
         }
-        assert_ne!(shared(&placed, &new, false), shared(&placed, &new, true));
+        assert_ne!(
+            shared(&placed, &new, false, Revision(-1)),
+            shared(&placed, &new, true, Revision(-1))
+        );
         let fresh = Placed::new(None, Effect::Record(Arc::clone(&new)));
         fresh.previous.set(None).expect("set once");
-        let bare = shared(&fresh, &new, false);
-        assert_eq!(shared(&fresh, &new, true).as_ptr(), bare.as_ptr());
+        let bare = shared(&fresh, &new, false, Revision(-1));
+        assert_eq!(shared(&fresh, &new, true, Revision(-1)).as_ptr(), bare.as_ptr());
     }
 }

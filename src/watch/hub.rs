@@ -58,6 +58,7 @@ impl Hub {
         (position, revision): (Position, Revision),
         metrics: Arc<WatchMetrics>,
     ) -> Hub {
+        assert!(settings.slice > 0 && settings.shards > 0, "a hub without work or shards");
         Hub {
             index: Index::new(Prng::new(prng.next_u64())),
             streams: Streams::new(settings.stream_bytes, settings.fragment_bytes),

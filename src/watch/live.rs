@@ -2,16 +2,16 @@
 
 use super::hub::Hub;
 use super::{Output, event};
+use crate::base::Revision;
 use crate::base::Tick;
 use crate::base::batch::Batch;
 use crate::base::effect::Effect;
-use crate::base::limits::WATCH_SLICE;
 use crate::base::shared::Shared;
 
 impl Hub {
     /// Matches batches up to V, a slice of work at most. True if some are left.
     pub(super) fn match_visible(&mut self, now: Tick, shared: &Shared, out: &mut Output) -> bool {
-        let mut budget = WATCH_SLICE;
+        let mut budget = self.settings.slice;
         while self.position < shared.visible() {
             if self.index.is_empty() {
                 self.skip_visible(shared);
@@ -28,7 +28,7 @@ impl Hub {
                 self.demote_all();
                 continue;
             }
-            self.match_batch(&batch, &mut budget, out);
+            self.match_batch(&batch, shared.compact_revision(), &mut budget, out);
             self.flush(out);
             self.serve_waiting(now, shared, out);
         }
@@ -46,7 +46,13 @@ impl Hub {
     }
 
     /// Matches whole revisions of the batch behind `position` until the budget is used up.
-    fn match_batch(&mut self, batch: &Batch, budget: &mut usize, out: &mut Output) {
+    fn match_batch(
+        &mut self,
+        batch: &Batch,
+        compact: Revision,
+        budget: &mut usize,
+        out: &mut Output,
+    ) {
         let mut hits = std::mem::take(&mut self.hits);
         let mut matching = self.revision;
         for (at, placed) in batch.effects.iter().enumerate().skip(self.offset) {
@@ -70,7 +76,7 @@ impl Hub {
                 if !watcher.wants(record) {
                     continue;
                 }
-                let event = event::shared(placed, record, watcher.with_previous);
+                let event = event::shared(placed, record, watcher.with_previous, compact);
                 if watcher.bundle.is_empty() {
                     self.touched.push(slot);
                 }

@@ -38,6 +38,9 @@ pub struct Settings {
     pub fragment_bytes: usize,
     /// Bytes queued on a stream above which its watchers lag.
     pub stream_bytes: usize,
+    /// Events times watchers that are matched, and as many that are replayed, per
+    /// [`Hub::advance`].
+    pub slice: usize,
 }
 
 impl Settings {
@@ -49,6 +52,7 @@ impl Settings {
             progress_interval_ms,
             fragment_bytes: request_bytes_max + limits::REQUEST_OVERHEAD_BYTES,
             stream_bytes: limits::WATCH_STREAM_BYTES_MAX,
+            slice: limits::WATCH_SLICE,
         }
     }
 }

@@ -67,6 +67,7 @@ func (s *server) login(name, password string) *server {
 }
 
 func TestAuth(t *testing.T) {
+	needs(t, "auth")
 	s := start(t, "--bcrypt-cost=4")
 	check(t, s, users)
 	check(t, s, []step{

@@ -54,6 +54,7 @@ func leader(t *testing.T, members []*server) (*server, []*server) {
 }
 
 func TestCluster(t *testing.T) {
+	needs(t, "clusters")
 	members := startCluster(t, 3)
 	first, followers := leader(t, members)
 	one, two := followers[0], followers[1]
@@ -145,6 +146,7 @@ func TestCluster(t *testing.T) {
 }
 
 func TestClusterFailures(t *testing.T) {
+	needs(t, "clusters")
 	members := startCluster(t, 3)
 	first, followers := leader(t, members)
 	one, two := followers[0], followers[1]
@@ -214,6 +216,7 @@ func TestClusterFailures(t *testing.T) {
 }
 
 func TestClusterGrows(t *testing.T) {
+	needs(t, "clusters")
 	members := startCluster(t, 1)
 	first := members[0]
 	for i := range 50 {

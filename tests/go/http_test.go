@@ -158,7 +158,16 @@ func TestMetrics(t *testing.T) {
 		os_fd_limit os_fd_used process_resident_memory_bytes process_cpu_seconds_total process_open_fds process_start_time_seconds
 		promhttp_metric_handler_requests_total go_goroutines go_info`) {
 		if !regexp.MustCompile(`(?m)^` + name + `(_bucket)?[{ ]`).MatchString(text) {
+			if judge == "ringbolt" && slices.Contains(strings.Fields(unbuiltMetrics), name) {
+				continue
+			}
 			t.Errorf("no metric %s", name)
+		}
+	}
+
+	for _, name := range strings.Fields(unbuiltMetrics) {
+		if judge == "ringbolt" && regexp.MustCompile(`(?m)^`+name+`(_bucket)?[{ ]`).MatchString(text) {
+			t.Errorf("%s is built: take it off the list", name)
 		}
 	}
 
@@ -217,6 +226,7 @@ func TestMetricsPort(t *testing.T) {
 
 // TestGateway: JSON over HTTP, as scripts with curl use it.
 func TestGateway(t *testing.T) {
+	needs(t, "the JSON gateway")
 	s := start(t)
 	for _, row := range []struct {
 		path, body string

@@ -244,6 +244,7 @@ func TestMaintenance(t *testing.T) {
 
 // TestSnapshot: the stream is a file, of which the last message is the digest.
 func TestSnapshot(t *testing.T) {
+	needs(t, "snapshots")
 	s := start(t)
 	s.settle()
 	check(t, s, []step{{call: "Put", req: `key:"a" value:"1"`, want: `@2`}})

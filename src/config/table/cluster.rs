@@ -6,8 +6,6 @@ use super::super::flag::Support::{self, Built, Ignored, NotBuilt, Peer};
 
 const DISCOVERY: Support =
     NotBuilt("discovery is not built; name the members by --initial-cluster");
-const COMPACTION: &str = "automatic compaction is not built yet, and without it history would \
-    grow for ever; let the client compact, as Kubernetes does";
 
 #[rustfmt::skip]
 pub(super) const CLUSTERING: [Flag; 26] = [
@@ -59,7 +57,7 @@ pub(super) const CLUSTERING: [Flag; 26] = [
     Flag::new("pre-vote", Bool, "true", Built,
         "Ask before an election whether it could be won, so that a member that was away\n\
          disturbs nobody."),
-    Flag::new("auto-compaction-retention", Text, "0", NotBuilt(COMPACTION),
+    Flag::new("auto-compaction-retention", Text, "0", Built,
         "How much history to keep: hours, a duration or a number of revisions. 0: all."),
     Flag::new("auto-compaction-mode", Text, "periodic", Built,
         "How to read the retention: \"periodic\" (time) or \"revision\" (a number)."),

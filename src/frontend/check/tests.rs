@@ -65,7 +65,7 @@ fn keys_and_flags_of_single_requests() {
 }
 
 #[test]
-fn negative_limits_and_revisions_are_none_at_all() {
+fn a_negative_limit_is_none_and_a_negative_revision_is_left_to_whoever_reads() {
     let mut request = pb::RangeRequest {
         key: bytes("k"),
         limit: i64::MIN,
@@ -74,7 +74,7 @@ fn negative_limits_and_revisions_are_none_at_all() {
         ..Default::default()
     };
     assert_eq!(range(&mut request), Ok(()));
-    assert_eq!((request.limit, request.revision, request.min_mod_revision), (0, 0, -1));
+    assert_eq!((request.limit, request.revision, request.min_mod_revision), (0, -7, -1));
 }
 
 #[test]

@@ -13,6 +13,7 @@
 //! <data-dir>/member/snap/db     a decoy that is no bolt file: a real etcd stops at it
 //! <data-dir>/ringbolt/identity  who this member is
 //! <data-dir>/ringbolt/lock      held while a process runs; its number in it, for people
+//! <data-dir>/ringbolt/used      stands once the member has served from here
 //! <data-dir>/ringbolt/wal/      segments of the log
 //! ```
 
@@ -97,6 +98,31 @@ impl DataDir {
     pub fn wal(&self) -> PathBuf {
         self.root.join("ringbolt/wal")
     }
+
+    /// Whether the member has ever served from it: from then on an empty log is a lost one.
+    #[must_use]
+    pub fn is_used(&self) -> bool {
+        used_mark(&self.root).exists()
+    }
+}
+
+fn used_mark(root: &Path) -> PathBuf {
+    root.join("ringbolt/used")
+}
+
+/// Notes, durably, that the log holds something and the member serves from now on.
+///
+/// # Errors
+/// Whatever the file system says.
+pub fn mark_used(root: &Path) -> io::Result<()> {
+    let mark = used_mark(root);
+    if mark.exists() {
+        return Ok(());
+    }
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o600);
+    options.open(&mark)?.sync_all()?;
+    File::open(root.join("ringbolt"))?.sync_all()
 }
 
 /// The directory and what lies where in it.

@@ -24,8 +24,13 @@ pub(super) fn holds(view: &impl View, compare: &Compare) -> Result<bool, Missing
 }
 
 fn one_holds(record: Option<&Record>, compare: &Compare) -> bool {
+    let (Ok(kind), Ok(result)) =
+        (CompareTarget::try_from(compare.target), CompareResult::try_from(compare.result))
+    else {
+        return unknown_holds(compare);
+    };
     let target = compare.target_union.as_ref();
-    let ordering = match compare.target() {
+    let ordering = match kind {
         CompareTarget::Value => {
             let Some(record) = record else { return false };
             let wanted = match target {
@@ -63,10 +68,19 @@ fn one_holds(record: Option<&Record>, compare: &Compare) -> bool {
             record.map_or(0, |record| record.lease.0).cmp(&wanted)
         }
     };
-    match compare.result() {
+    match result {
         CompareResult::Equal => ordering == Ordering::Equal,
         CompareResult::NotEqual => ordering != Ordering::Equal,
         CompareResult::Greater => ordering == Ordering::Greater,
         CompareResult::Less => ordering == Ordering::Less,
     }
+}
+
+/// As etcd judges what it does not know: an unknown result always holds, an unknown target is
+/// always equal.
+fn unknown_holds(compare: &Compare) -> bool {
+    !matches!(
+        CompareResult::try_from(compare.result),
+        Ok(CompareResult::NotEqual | CompareResult::Greater | CompareResult::Less)
+    )
 }

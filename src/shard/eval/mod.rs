@@ -148,7 +148,7 @@ pub fn plan<'a>(
         Write::Delete(delete) => Taken::Delete(delete),
         Write::Txn(txn) => choose(view, txn)?,
     };
-    let mut check = Check { view, conditions, writes: false, missing: false };
+    let mut check = Check { view, conditions, writes: false, missing: false, deleted: Vec::new() };
     check.op(&op)?;
     if check.missing {
         return Err(Stop::Missing);
@@ -191,6 +191,8 @@ struct Check<'v, V> {
     conditions: &'v Conditions,
     writes: bool,
     missing: bool,
+    /// What the transaction has deleted so far.
+    deleted: Vec<KeyRange>,
 }
 
 impl<V: View> Check<'_, V> {
@@ -203,6 +205,7 @@ impl<V: View> Check<'_, V> {
                 if let Some(page) = self.noted(self.view.range(&range, 0)) {
                     self.writes |= page.count > 0;
                 }
+                self.deleted.push(range);
                 Ok(())
             }
             Taken::Txn { ops, .. } => ops.iter().try_for_each(|op| self.op(op)),
@@ -214,7 +217,8 @@ impl<V: View> Check<'_, V> {
         if at > self.conditions.current {
             return Err(Stop::Refused(Reject::FutureRevision));
         }
-        if at.0 > 0 && at < self.conditions.compact {
+        // Etcd compares a negative revision here too, where a plain Range takes it for none.
+        if at.0 != 0 && at < self.conditions.compact {
             return Err(Stop::Refused(Reject::Compacted));
         }
         let range = request_range(request);
@@ -240,7 +244,10 @@ impl<V: View> Check<'_, V> {
             }
         }
         let newest = self.noted(self.view.newest(&put.key));
-        if (put.ignore_value || put.ignore_lease) && matches!(newest, Some(None)) {
+        let keeps = put.ignore_value || put.ignore_lease;
+        // What the transaction itself has deleted is not there to be kept.
+        let deleted = || self.deleted.iter().any(|range| range.contains(&put.key));
+        if keeps && (matches!(newest, Some(None)) || deleted()) {
             return Err(Stop::Refused(Reject::KeyNotFound));
         }
         Ok(())

@@ -74,6 +74,7 @@ impl World {
             settings.stream_bytes = 4_000;
             settings.fragment_bytes = 300;
             settings.progress_interval_ms = 100;
+            settings.slice = [4_096, 30, 5][(seed / 3 % 3) as usize];
         });
         let mut world = World {
             rig,

@@ -414,6 +414,19 @@ fn a_restored_store_sends_everyone_its_own_way() {
 }
 
 #[test]
+fn a_gap_before_a_batch_is_asked_for() {
+    let mut rig = rig();
+    rig.send(CALL, watch("a", "", 0, &[]));
+    rig.told();
+    rig.store.revision = Revision(9);
+    rig.store.write(&[put("a", "1")]);
+    rig.advance();
+    assert!(rig.messages().is_empty(), "what lies before must come first");
+    let asks = rig.asks();
+    assert_eq!((asks[0].after, asks[0].upto), (Revision(1), Revision(10)));
+}
+
+#[test]
 fn too_many_waiting_requests_are_refused_not_kept() {
     use crate::base::limits::WATCH_REQUESTS_WAITING_MAX;
     let mut rig = rig();

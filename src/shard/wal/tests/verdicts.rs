@@ -325,3 +325,22 @@ fn what_a_replaced_branch_witnessed_does_not_count_below_a_base() {
     rig.finish_all();
     assert_eq!(indexes(&rig.restart().expect("an undamaged log").1), [(5, 2)]);
 }
+
+#[test]
+fn a_frame_out_of_its_lanes_order_is_damaged() {
+    let mut rig = Rig::new(layout(1, 1));
+    rig.append(small(1, 1));
+    rig.finish_all();
+    let at = Location { segment: SegmentId { lane: 0, sequence: 1 }, offset: 4096 };
+    let place = Place { data_dir: DATA_DIR, segment: at.segment, offset: at.offset };
+    let first = rig.noted(1).preamble.head;
+    let head = Head { kind: Kind::Stamp, hard_state: hard_state(9, 9, 9), ..first };
+    let mut blocks = Blocks::new();
+    frame::seal(&place, head, Chunks::new()).write(&mut blocks);
+    let bytes: Vec<u8> = blocks.iter().flatten().copied().collect();
+    rig.disk.bytes_mut(at, 4096).copy_from_slice(&bytes);
+    let recovered = rig.recover().expect("no witness speaks against it");
+    assert_eq!(recovered.last().index, RaftIndex(1));
+    assert_eq!(recovered.verdict, Verdict::Torn { at });
+    assert_eq!(recovered.hard_state, HardState::default());
+}

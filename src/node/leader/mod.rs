@@ -1,34 +1,39 @@
-//! What the orderer's core does beside its shards: the group's member, the log, the coordinator,
-//! the leases, automatic compaction.
+//! node::leader — what the orderer's core does beside its shards.
+//! Steps 3 to 5 of a write. In: proposals, disk completions, time. Out: log writes, published
+//! batches, answers.
+//! Owns: the group's member, the log, the coordinator, the lease table, alarms, compaction.
+//! Invariants: (1) a batch is published only once it is durable; (2) an answer leaves only once
+//!             its batch is visible; (3) nothing is evaluated before the term's first entry is.
+//! Limits: BATCHES_IN_FLIGHT_MAX, LEASE_EXPIRIES_PER_PASS.
+//! Must not: touch a record's bytes; retry what the disk refused.
+//! Tests: tests/sim.rs.
+
+mod alarms;
+mod compaction;
+mod leases;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use super::coordinator::{Coordinator, Kind, Physical, prepared};
-use super::mail::{LeaseLeft, Mail, Origin};
-use super::{Here, NodeConfig, Outbox, Topology};
 use crate::base::batch::Placed;
 use crate::base::effect::{AlarmKind, Effect};
-use crate::base::limits::{
-    BATCHES_IN_FLIGHT_MAX, LEASE_EXPIRIES_PER_PASS, LEASE_TTL_MAX_S,
-};
+use crate::base::limits::BATCHES_IN_FLIGHT_MAX;
 use crate::base::metrics::Counter;
 use crate::base::prng::Prng;
 use crate::base::record::Malformed;
-use crate::base::reject::Reject;
 use crate::base::shared::Position;
 use crate::base::{CoreId, LeaseId, Revision, ShardId, Tick};
 use crate::cluster::compactor::Compactor;
-use crate::lease::{Cause, LeaseMetrics, LeaseTable, Renewal};
-use crate::orderer::{
-    Committed, GroupConfig, LogEntry, Orderer, Place, Prepared, Proposal, RecoveredEntry, placed,
-};
-use crate::shard::eval::{Ask, Conditions};
+use crate::lease::{LeaseMetrics, LeaseTable};
+use crate::node::coordinator::{Coordinator, Kind, Physical};
+use crate::node::mail::{Mail, Origin};
+use crate::node::{Here, NodeConfig, Outbox, Topology};
+use crate::orderer::{Committed, GroupConfig, LogEntry, Orderer, Prepared, RecoveredEntry};
+use crate::shard::eval::Conditions;
 use crate::shard::wal::{
     self, Corrupt, DiskFault, Known, Layout, Medium, Recovered, Token, Wal,
 };
 use crate::wire::call::{Answer, Request, StatusAnswer};
-use crate::wire::etcdserverpb as pb;
 
 /// What the orderer's core starts from.
 #[derive(Debug)]
@@ -74,7 +79,7 @@ impl std::fmt::Display for BootError {
 
 /// A change of alarms.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum AlarmChange {
+pub(in crate::node) enum AlarmChange {
     Raise(u64, AlarmKind),
     Clear(u64, AlarmKind),
 }
@@ -99,8 +104,8 @@ struct Awaiting {
 /// The orderer's core's own part.
 #[derive(Debug)]
 pub struct Leader {
-    pub(super) orderer: Orderer,
-    pub(super) coordinator: Coordinator,
+    pub(in crate::node) orderer: Orderer,
+    pub(in crate::node) coordinator: Coordinator,
     wal: Wal,
     /// Entries that wait for a lane.
     waiting: VecDeque<wal::Entry>,
@@ -240,14 +245,19 @@ impl Leader {
     // --- the log --------------------------------------------------------------------------
 
     /// A disk operation has ended. A failure is final.
-    pub(super) fn on_disk(&mut self, token: u64, result: Result<(), DiskFault>, out: &mut Outbox) {
+    pub(in crate::node) fn on_disk(
+        &mut self,
+        token: u64,
+        result: Result<(), DiskFault>,
+        out: &mut Outbox,
+    ) {
         if let Err(fault) = self.wal.on_done(Token(token), result, &mut out.disk) {
             out.halt.get_or_insert_with(|| fault.to_string());
         }
     }
 
     /// Moves everything that can move. True if anything did.
-    pub(super) fn advance(&mut self, here: &mut Here, out: &mut Outbox) -> bool {
+    pub(in crate::node) fn advance(&mut self, here: &mut Here, out: &mut Outbox) -> bool {
         let mut moved = self.persisted();
         moved |= self.publish(here, out);
         moved |= self.release(here, out);
@@ -473,7 +483,7 @@ impl Leader {
     fn wake(&self, out: &mut Outbox) {
         out.wake(self.next_tick);
         let open = self.is_open() && !self.stopping;
-        let expiry = self.leases.next_deadline().filter(|_| open && !self.expiry_under_way);
+        let expiry = self.leases.next_deadline().filter(|_| open && !self.expiry_under_way && !self.is_corrupt());
         let compaction = self.compactor.wake_at().filter(|_| open);
         for at in [expiry, compaction, self.wal.stamp_due()].into_iter().flatten() {
             out.wake(at);
@@ -482,7 +492,13 @@ impl Leader {
 
     // --- calls ----------------------------------------------------------------------------
 
-    pub(super) fn mail(&mut self, here: &mut Here, _from: CoreId, mail: Mail, out: &mut Outbox) {
+    pub(in crate::node) fn mail(
+        &mut self,
+        here: &mut Here,
+        _from: CoreId,
+        mail: Mail,
+        out: &mut Outbox,
+    ) {
         match mail {
             Mail::Propose(proposal) => self.orderer.offer(proposal),
             Mail::Coordinate(origin, request) => {
@@ -508,7 +524,7 @@ impl Leader {
         match request {
             Request::DeleteRange(_) | Request::Txn(_) => {
                 let router = here.topology.router();
-                let shards = super::coordinator::shards_named(&request, router);
+                let shards = crate::node::coordinator::shards_named(&request, router);
                 let kind = Kind::Write(origin, request);
                 self.coordinator.begin(here, kind, shards, Vec::new(), out);
             }
@@ -550,8 +566,19 @@ impl Leader {
         }
     }
 
+    /// Whether a change of alarms or a compaction is decided and not applied everywhere: an answer
+    /// that changes nothing rests on it.
+    pub(in crate::node) fn is_unsettled(&self, here: &Here) -> bool {
+        self.alarms_in_flight > 0 || self.compact > here.shared.compact_revision()
+    }
+
+    /// Whether the corruption alarm is on.
+    pub(in crate::node) fn is_corrupt(&self) -> bool {
+        self.alarms.iter().any(|(_, kind)| *kind == AlarmKind::Corrupt)
+    }
+
     /// What holds for a write at this moment.
-    pub(super) fn conditions(&self, here: &Here) -> Conditions {
+    pub(in crate::node) fn conditions(&self, here: &Here) -> Conditions {
         let has = |wanted| self.alarms.iter().any(|(_, kind)| *kind == wanted);
         Conditions {
             current: here.shared.newest_taken(),
@@ -559,326 +586,6 @@ impl Leader {
             no_space: has(AlarmKind::NoSpace),
             corrupt: has(AlarmKind::Corrupt),
             quota_left: here.quota_left(),
-        }
-    }
-
-    // --- leases ---------------------------------------------------------------------------
-
-    fn grant(
-        &mut self,
-        here: &mut Here,
-        origin: Origin,
-        request: &pb::LeaseGrantRequest,
-        out: &mut Outbox,
-    ) {
-        const COST_BYTES: u64 = 64;
-        let conditions = self.conditions(here);
-        let full = conditions.quota_left.is_some_and(|left| left <= COST_BYTES);
-        let stands =
-            |leader: &Leader, id| leader.leases.contains(id) || leader.granting.contains(&id);
-        let mut id = LeaseId(request.id);
-        let exists = id != LeaseId::NONE && stands(self, id) && !self.going.contains(&id);
-        let refusal = if conditions.corrupt {
-            Some(Reject::Corrupt)
-        } else if conditions.no_space || full {
-            Some(Reject::NoSpace)
-        } else if request.ttl > LEASE_TTL_MAX_S {
-            Some(Reject::LeaseTtlTooLarge)
-        } else if exists || self.going.contains(&id) {
-            // One that is going exists until its end is committed.
-            Some(Reject::LeaseExists)
-        } else {
-            None
-        };
-        if let Some(reject) = refusal {
-            if full && !conditions.no_space {
-                self.raise_no_space(here, out);
-            }
-            let in_flight = self.granting.contains(&id) || self.going.contains(&id);
-            return self.refuse(here, origin, reject, in_flight, out);
-        }
-        while id == LeaseId::NONE || stands(self, id) {
-            id = LeaseId((self.prng.next_u64() >> 1) as i64);
-        }
-        let tick_ms = here.config.tick_ms;
-        let ttl_min_s = crate::lease::min_ttl_s(here.config.election_ticks, tick_ms);
-        let ttl_s = request.ttl.max(ttl_min_s);
-        self.granting.insert(id);
-        let behind = here.shared.newest_taken();
-        let answer = prepared(origin, Ok(Answer::LeaseGrant { revision: behind, id, ttl_s }));
-        let effect = placed(Effect::Grant { id, ttl_s }, |_| ShardId(0));
-        let bytes = effect.effect.log_len();
-        let effects = vec![effect];
-        let place = Place::Behind(behind);
-        self.orderer.offer(Proposal { place, effects, bytes, credit: 0, answer: Some(answer) });
-    }
-
-    fn refuse(
-        &mut self,
-        here: &mut Here,
-        origin: Origin,
-        reject: Reject,
-        in_flight: bool,
-        out: &mut Outbox,
-    ) {
-        if in_flight {
-            self.orderer.offer(super::coordinator::mark(origin, Err(reject)));
-        } else {
-            here.answer(origin, Err(reject), out);
-        }
-    }
-
-    fn revoke(
-        &mut self,
-        here: &mut Here,
-        origin: Option<Origin>,
-        ids: Vec<LeaseId>,
-        out: &mut Outbox,
-    ) {
-        let asks = ids.iter().map(|id| Ask::LeaseKeys(*id)).collect();
-        let shards = here.topology.router().all();
-        self.coordinator.begin(here, Kind::Revoke(origin, ids), shards, asks, out);
-    }
-
-    /// Ends leases that are due: many under one latch, each at its own revision.
-    fn expire(&mut self, here: &mut Here, out: &mut Outbox) -> bool {
-        if self.expiry_under_way {
-            return false;
-        }
-        let due = self.leases.due(here.now, LEASE_EXPIRIES_PER_PASS);
-        if due.is_empty() {
-            return false;
-        }
-        self.expiry_under_way = true;
-        self.revoke(here, None, due, out);
-        true
-    }
-
-    /// Whether a lease's deadline has passed, looked at under the latch.
-    pub(super) fn is_due(&self, id: LeaseId, now: Tick) -> bool {
-        self.leases.is_due(id, now)
-    }
-
-    /// Whether a lease exists and its end is not decided.
-    pub(super) fn lease_stands(&self, id: LeaseId) -> bool {
-        self.leases.contains(id) && !self.going.contains(&id)
-    }
-
-    /// Whether a lease's end is decided and not visible.
-    pub(super) fn lease_is_going(&self, id: LeaseId) -> bool {
-        self.going.contains(&id)
-    }
-
-    pub(super) fn mark_going(&mut self, id: LeaseId, cause: Cause) {
-        self.going.insert(id);
-        self.leases.mark_going(id, cause);
-    }
-
-    /// The pass of an expiry is decided; the next may begin.
-    pub(super) fn expiry_decided(&mut self) {
-        self.expiry_under_way = false;
-    }
-
-    fn renew(&mut self, here: &mut Here, origin: Origin, id: LeaseId, out: &mut Outbox) {
-        match self.leases.renew(id, here.now) {
-            Renewal::Renewed(ttl_s) => {
-                self.answer_renewal(here, origin, id, ttl_s, out);
-            }
-            // No term is open without deadlines: `NotLeading` does not come from here.
-            Renewal::Missing | Renewal::NotLeading => {
-                self.answer_renewal(here, origin, id, 0, out);
-            }
-            Renewal::Going => self.waiting_renewals.entry(id).or_default().push(origin),
-        }
-    }
-
-    fn answer_renewal(
-        &self,
-        here: &mut Here,
-        origin: Origin,
-        id: LeaseId,
-        ttl_s: i64,
-        out: &mut Outbox,
-    ) {
-        let revision = here.shared.committed().0;
-        here.answer(origin, Ok(Answer::LeaseKeepAlive { revision, id, ttl_s }), out);
-    }
-
-    fn lease_left(
-        &mut self,
-        here: &mut Here,
-        origin: Origin,
-        id: LeaseId,
-        keys: bool,
-        out: &mut Outbox,
-    ) {
-        let revision = here.shared.committed().0;
-        let granted_s = self.leases.granted_s(id).unwrap_or(0);
-        let ttl_s = self.leases.remaining_s(id, here.now).unwrap_or(-1);
-        if keys && granted_s > 0 {
-            let lease = LeaseLeft { id, ttl_s, granted_s };
-            here.send(here.core, Mail::LeaseKeys(origin, lease), out);
-            return;
-        }
-        let keys = Vec::new();
-        let answer = Answer::LeaseTimeToLive { revision, id, ttl_s, granted_s, keys };
-        here.answer(origin, Ok(answer), out);
-    }
-
-    // --- alarms ---------------------------------------------------------------------------
-
-    fn set_alarm(&mut self, member: u64, kind: AlarmKind, raised: bool) {
-        if raised {
-            self.alarms.insert((member, kind));
-        } else {
-            self.alarms.remove(&(member, kind));
-        }
-    }
-
-    fn alarm(
-        &mut self,
-        here: &mut Here,
-        origin: Origin,
-        request: pb::AlarmRequest,
-        out: &mut Outbox,
-    ) {
-        use pb::alarm_request::AlarmAction;
-        let kind = match request.alarm() {
-            pb::AlarmType::None => None,
-            pb::AlarmType::Nospace => Some(AlarmKind::NoSpace),
-            pb::AlarmType::Corrupt => Some(AlarmKind::Corrupt),
-        };
-        let member = request.member_id;
-        let change = match (request.action(), kind) {
-            (AlarmAction::Activate, Some(kind)) => AlarmChange::Raise(member, kind),
-            (AlarmAction::Deactivate, Some(kind)) => AlarmChange::Clear(member, kind),
-            (AlarmAction::Get, _) => {
-                let wanted = |(_, held): &&(u64, AlarmKind)| kind.is_none_or(|kind| kind == *held);
-                let alarms = self.alarms.iter().filter(wanted).copied().collect();
-                let revision = here.shared.committed().0;
-                return here.answer(origin, Ok(Answer::Alarm { revision, alarms }), out);
-            }
-            (_, None) => {
-                let revision = here.shared.committed().0;
-                let alarms = Vec::new();
-                return here.answer(origin, Ok(Answer::Alarm { revision, alarms }), out);
-            }
-        };
-        let shards = here.topology.router().all();
-        self.coordinator.begin(here, Kind::Alarm(Some(origin), change), shards, Vec::new(), out);
-    }
-
-    fn raise_no_space(&mut self, here: &mut Here, out: &mut Outbox) {
-        let alarm = (here.config.member, AlarmKind::NoSpace);
-        if self.no_space_asked || self.alarms.contains(&alarm) {
-            return;
-        }
-        self.no_space_asked = true;
-        let kind = Kind::Alarm(None, AlarmChange::Raise(alarm.0, alarm.1));
-        let shards = here.topology.router().all();
-        self.coordinator.begin(here, kind, shards, Vec::new(), out);
-    }
-
-    /// A write was refused under a latch: the quota is used up for the first time.
-    pub(super) fn note_refusal(&mut self, here: &mut Here, reject: Reject, out: &mut Outbox) {
-        if reject == Reject::NoSpace {
-            self.raise_no_space(here, out);
-        }
-    }
-
-    /// Decides a change of alarms: the effects, and the alarms that the answer lists.
-    pub(super) fn change_alarms(
-        &mut self,
-        change: AlarmChange,
-    ) -> (Vec<Effect>, Vec<(u64, AlarmKind)>) {
-        let (member, kind, raised) = match change {
-            AlarmChange::Raise(member, kind) => (member, kind, true),
-            AlarmChange::Clear(member, kind) => (member, kind, false),
-        };
-        if raised && kind == AlarmKind::NoSpace {
-            self.no_space_asked = false;
-        }
-        let held = self.alarms.contains(&(member, kind));
-        if held == raised {
-            let alarms = if raised { vec![(member, kind)] } else { Vec::new() };
-            return (Vec::new(), alarms);
-        }
-        self.set_alarm(member, kind, raised);
-        self.alarms_in_flight += 1;
-        (vec![Effect::Alarm { member, kind, raised }], vec![(member, kind)])
-    }
-
-    // --- compaction -----------------------------------------------------------------------
-
-    fn compact(
-        &mut self,
-        here: &mut Here,
-        origin: Option<Origin>,
-        at: Revision,
-        physical: Physical,
-        out: &mut Outbox,
-    ) {
-        let shards = here.topology.router().all();
-        let kind = Kind::Compact(origin, at, physical);
-        self.coordinator.begin(here, kind, shards, Vec::new(), out);
-    }
-
-    /// The compact revision, one in flight included.
-    pub(super) fn compact_evaluated(&self) -> Revision {
-        self.compact
-    }
-
-    pub(super) fn set_compact_evaluated(&mut self, at: Revision) {
-        self.compact = at;
-    }
-
-    /// Answers `origin` once history below `at` is gone from memory.
-    pub(super) fn await_cut(&mut self, origin: Origin, at: Revision, header: Revision) {
-        self.awaiting_cut.entry(at).or_default().push((origin, header));
-    }
-
-    /// A compaction is visible: every core is asked when its older reads have ended.
-    fn ask_unhold(&mut self, here: &mut Here, out: &mut Outbox) {
-        let visible = here.shared.compact_revision();
-        let asked = self.unhold_asked;
-        let due: Vec<Revision> = self.unholding.keys().copied().collect();
-        for below in due.into_iter().filter(|below| asked < *below && *below <= visible) {
-            self.unhold_asked = below;
-            for core in here.topology.all_cores() {
-                here.send(core, Mail::Unhold(below), out);
-            }
-        }
-    }
-
-    fn unheld(&mut self, here: &mut Here, core: CoreId, below: Revision, out: &mut Outbox) {
-        let Some(cores) = self.unholding.get_mut(&below) else { return };
-        cores.remove(&core);
-        if !cores.is_empty() {
-            return;
-        }
-        self.unholding.remove(&below);
-        let router = here.topology.router();
-        self.cutting.insert(below, router.all().iter().collect());
-        for shard in router.all().iter() {
-            here.send(here.topology.home(shard), Mail::Cut(shard, below), out);
-        }
-    }
-
-    fn has_cut(&mut self, here: &mut Here, shard: ShardId, below: Revision, out: &mut Outbox) {
-        // A shard that was asked for two cuts forgets for both at once.
-        let done: Vec<Revision> = self
-            .cutting
-            .range_mut(..=below)
-            .filter_map(|(at, shards)| {
-                shards.remove(&shard);
-                shards.is_empty().then_some(*at)
-            })
-            .collect();
-        for at in done {
-            self.cutting.remove(&at);
-            for (origin, header) in self.awaiting_cut.remove(&at).unwrap_or_default() {
-                here.answer(origin, Ok(Answer::Header(header)), out);
-            }
         }
     }
 }

@@ -1,0 +1,254 @@
+//! The families that a sample fills, one line each.
+
+use super::super::super::{ETCD_STORAGE_VERSION, ETCD_VERSION};
+use super::super::probe::HealthMeters;
+use super::{Buckets, Kind, Sample, Text};
+use crate::base::effect::AlarmKind;
+
+/// Where a family's single value comes from.
+enum From {
+    Count(fn(&Sample) -> Option<u64>),
+    Signed(fn(&Sample) -> Option<i64>),
+    Real(fn(&Sample) -> Option<f64>),
+    Truth(fn(&Sample) -> Option<bool>),
+    Buckets(fn(&Sample) -> Option<&Buckets>),
+}
+
+struct Family {
+    name: &'static str,
+    kind: Kind,
+    help: &'static str,
+    from: From,
+}
+
+const fn counter(
+    name: &'static str,
+    from: fn(&Sample) -> Option<u64>,
+    help: &'static str,
+) -> Family {
+    Family { name, kind: Kind::Counter, help, from: Count(from) }
+}
+
+const fn gauge(name: &'static str, from: From, help: &'static str) -> Family {
+    Family { name, kind: Kind::Gauge, help, from }
+}
+
+const fn histogram(
+    name: &'static str,
+    from: fn(&Sample) -> Option<&Buckets>,
+    help: &'static str,
+) -> Family {
+    Family { name, kind: Kind::Histogram, help, from: From::Buckets(from) }
+}
+
+use From::{Count, Real, Signed, Truth};
+
+#[rustfmt::skip]
+const FAMILIES: [Family; 44] = [
+    gauge("etcd_server_has_leader", Truth(|s| s.group.has_leader),
+        "Whether a leader is known: 1 or 0."),
+    gauge("etcd_server_is_leader", Truth(|s| s.group.is_leader),
+        "Whether this member leads: 1 or 0."),
+    gauge("etcd_server_is_learner", Truth(|_| Some(false)),
+        "Whether this member is a learner: 1 or 0."),
+    counter("etcd_server_leader_changes_seen_total", |s| s.group.leader_changes,
+        "Changes of leader that this member has seen."),
+    gauge("etcd_server_proposals_committed_total", Count(|s| s.group.proposals_committed),
+        "Proposals committed."),
+    gauge("etcd_server_proposals_applied_total", Count(|s| s.group.proposals_applied),
+        "Proposals applied."),
+    gauge("etcd_server_proposals_pending", Count(|s| s.group.proposals_pending),
+        "Proposals under way."),
+    counter("etcd_server_proposals_failed_total", |s| s.group.proposals_failed,
+        "Proposals that failed."),
+    gauge("etcd_server_quota_backend_bytes", Count(|s| s.store.quota_bytes),
+        "The store's quota in bytes."),
+    gauge("etcd_mvcc_db_total_size_in_bytes", Count(|s| s.store.bytes),
+        "Size of the store in bytes, as the quota counts it."),
+    gauge("etcd_mvcc_db_total_size_in_use_in_bytes", Count(|s| s.store.bytes_in_use),
+        "Size of what is in use of it."),
+    counter("etcd_mvcc_put_total", |s| s.store.puts,
+        "Puts carried out by this member."),
+    counter("etcd_mvcc_delete_total", |s| s.store.deletes,
+        "Deletions carried out by this member."),
+    counter("etcd_mvcc_txn_total", |s| s.store.txns,
+        "Transactions carried out by this member."),
+    counter("etcd_mvcc_range_total", |s| s.store.ranges,
+        "Ranges read by this member."),
+    gauge("etcd_debugging_mvcc_keys_total", Count(|s| s.store.keys),
+        "Keys in the store."),
+    gauge("etcd_debugging_mvcc_current_revision", Signed(|s| s.store.revision),
+        "The store's revision."),
+    gauge("etcd_debugging_mvcc_compact_revision", Signed(|s| s.store.compact_revision),
+        "The revision of the last compaction."),
+    gauge("etcd_debugging_mvcc_watch_stream_total", Signed(|s| s.watch.streams),
+        "Watch streams open."),
+    gauge("etcd_debugging_mvcc_watcher_total", Signed(|s| s.watch.watchers),
+        "Watchers."),
+    gauge("etcd_debugging_mvcc_slow_watcher_total", Signed(|s| s.watch.slow),
+        "Watchers that are behind."),
+    counter("etcd_debugging_mvcc_events_total", |s| s.watch.events,
+        "Events sent to watchers."),
+    gauge("etcd_debugging_mvcc_pending_events_total", Signed(|s| s.watch.pending),
+        "Events that wait to be sent."),
+    counter("etcd_debugging_lease_granted_total", |s| s.lease.granted,
+        "Leases granted."),
+    counter("etcd_debugging_lease_revoked_total", |s| s.lease.revoked,
+        "Leases ended."),
+    counter("etcd_debugging_lease_renewed_total", |s| s.lease.renewed,
+        "Leases renewed, on the leader."),
+    histogram("etcd_debugging_lease_ttl_total", |s| s.lease.ttl.as_ref(),
+        "TTLs of leases in seconds, when granted."),
+    counter("etcd_debugging_server_lease_expired_total", |s| s.lease.expired,
+        "Leases that expired."),
+    histogram("etcd_disk_wal_fsync_duration_seconds", |s| s.disk.wal_sync.as_ref(),
+        "Time until a write of the log was durable."),
+    gauge("etcd_disk_wal_write_bytes_total", Count(|s| s.disk.wal_bytes),
+        "Bytes written to the log."),
+    counter("etcd_network_client_grpc_received_bytes_total", |s| received_bytes(s),
+        "Bytes of gRPC messages from clients."),
+    counter("etcd_network_client_grpc_sent_bytes_total", |s| sent_bytes(s),
+        "Bytes of gRPC messages to clients."),
+    gauge("os_fd_limit", Count(|s| s.process.open_files_max),
+        "Most files that may be open."),
+    gauge("os_fd_used", Count(|s| s.process.open_files),
+        "Files open."),
+    Family {
+        name: "process_cpu_seconds_total",
+        kind: Kind::Counter,
+        help: "CPU time of the process in seconds.",
+        from: Real(|s| s.process.cpu_s),
+    },
+    gauge("process_max_fds", Count(|s| s.process.open_files_max),
+        "Most files that may be open."),
+    gauge("process_open_fds", Count(|s| s.process.open_files),
+        "Files open."),
+    gauge("process_resident_memory_bytes", Count(|s| s.process.resident_bytes),
+        "Memory in use in bytes."),
+    gauge("process_start_time_seconds", Real(|s| s.process.start_time_s),
+        "Start of the process in seconds since 1970."),
+    gauge("process_virtual_memory_bytes", Count(|s| s.process.virtual_bytes),
+        "Addresses in use in bytes."),
+    gauge("ringbolt_client_connections", Signed(|s| connections(s)),
+        "Connections of clients."),
+    counter("ringbolt_client_connections_total", |s| opened(s),
+        "Connections of clients since the start."),
+    counter("ringbolt_client_floods_total", |s| floods(s),
+        "Connections closed because the client flooded them."),
+    counter("etcd_server_heartbeat_send_failures_total", |_| Some(0),
+        "Heartbeats that the leader could not send; a member without peers sends none."),
+];
+
+fn received_bytes(sample: &Sample) -> Option<u64> {
+    Some(sample.meters.iter().map(|core| core.received_bytes.value()).sum())
+}
+
+fn sent_bytes(sample: &Sample) -> Option<u64> {
+    Some(sample.meters.iter().map(|core| core.sent_bytes.value()).sum())
+}
+
+fn opened(sample: &Sample) -> Option<u64> {
+    Some(sample.meters.iter().map(|core| core.connections_opened.value()).sum())
+}
+
+fn connections(sample: &Sample) -> Option<i64> {
+    let closed: u64 = sample.meters.iter().map(|core| core.connections_closed.value()).sum();
+    i64::try_from(opened(sample)?.saturating_sub(closed)).ok()
+}
+
+fn floods(sample: &Sample) -> Option<u64> {
+    Some(sample.meters.iter().map(|core| core.floods.value()).sum())
+}
+
+/// Writes the families with a single value, and those that name something by their labels.
+pub(super) fn write(sample: &Sample, text: &mut Text) {
+    for family in &FAMILIES {
+        let name = family.name;
+        let mut one = |value: Option<&dyn std::fmt::Display>| {
+            if let Some(value) = value {
+                text.head(name, family.kind, family.help);
+                text.row(name, &[], value);
+            }
+        };
+        match family.from {
+            Count(from) => one(from(sample).as_ref().map(|value| value as _)),
+            Signed(from) => one(from(sample).as_ref().map(|value| value as _)),
+            Real(from) => one(from(sample).as_ref().map(|value| value as _)),
+            Truth(from) => one(from(sample).map(u8::from).as_ref().map(|value| value as _)),
+            From::Buckets(from) => {
+                if let Some(buckets) = from(sample) {
+                    text.head(name, family.kind, family.help);
+                    text.buckets(name, &[], buckets);
+                }
+            }
+        }
+    }
+    write_names(sample, text);
+}
+
+fn write_names(sample: &Sample, text: &mut Text) {
+    let id = format!("{:x}", sample.member_id);
+    let cluster = ETCD_STORAGE_VERSION.rsplit_once('.').map_or("", |(minor, _)| minor);
+    let ours = env!("CARGO_PKG_VERSION");
+    let named = [
+        ("etcd_server_id", "server_id", &*id, "The member's ID."),
+        ("etcd_server_version", "server_version", ETCD_VERSION, "The etcd release it stands for."),
+        ("etcd_cluster_version", "cluster_version", cluster, "The version of the group."),
+        ("ringbolt_version", "version", ours, "The version of Ringbolt."),
+    ];
+    for (name, label, value, help) in named {
+        text.head(name, Kind::Gauge, help);
+        text.row(name, &[(label, value)], 1);
+    }
+    if !sample.gates.is_empty() {
+        let name = "etcd_server_feature_enabled";
+        text.head(name, Kind::Gauge, "Whether a feature gate is on: 1 or 0.");
+        for (gate, stage, is_on) in &sample.gates {
+            text.row(name, &[("name", gate), ("stage", stage)], u8::from(*is_on));
+        }
+    }
+    if let Some(alarms) = &sample.group.alarms {
+        let name = "etcd_debugging_server_alarms";
+        text.head(name, Kind::Gauge, "Alarms in force.");
+        for (member, kind) in alarms {
+            let kind = match kind {
+                AlarmKind::NoSpace => "NOSPACE",
+                AlarmKind::Corrupt => "CORRUPT",
+            };
+            let member = format!("{member:x}");
+            text.row(name, &[("alarm_type", kind), ("server_id", &*member)], 1);
+        }
+    }
+}
+
+/// Writes what the probes have found.
+pub(super) fn write_health(health: &HealthMeters, text: &mut Text) {
+    let (healthy, unhealthy) = health.counts();
+    for (name, count, help) in [
+        ("etcd_server_health_success", healthy, "Health checks that succeeded."),
+        ("etcd_server_health_failures", unhealthy, "Health checks that failed."),
+    ] {
+        text.head(name, Kind::Counter, help);
+        text.row(name, &[], count);
+    }
+    let made: Vec<_> = health.made().collect();
+    if made.is_empty() {
+        return;
+    }
+    let name = "etcd_server_healthcheck";
+    text.head(name, Kind::Gauge, "The last outcome of each check: 1 or 0.");
+    for check in &made {
+        let labels = [("name", check.name), ("type", check.probe)];
+        text.row(name, &labels, u8::from(check.is_fine));
+    }
+    let name = "etcd_server_healthchecks_total";
+    text.head(name, Kind::Counter, "Checks made, by outcome.");
+    for check in &made {
+        for (status, count) in [("success", check.succeeded), ("error", check.failed)] {
+            if count > 0 {
+                let labels = [("name", check.name), ("status", status), ("type", check.probe)];
+                text.row(name, &labels, count);
+            }
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! Alarms: raised by clients and by the quota, in force from the moment they are decided.
+
+use super::AlarmChange;
+use super::Leader;
+use crate::base::effect::{AlarmKind, Effect};
+use crate::base::reject::Reject;
+use crate::node::coordinator::{Kind, prepared};
+use crate::node::mail::Origin;
+use crate::node::{Here, Outbox};
+use crate::orderer::{Place, Proposal};
+use crate::wire::call::Answer;
+use crate::wire::etcdserverpb as pb;
+
+impl Leader {
+    pub(super) fn set_alarm(&mut self, member: u64, kind: AlarmKind, raised: bool) {
+        if raised {
+            self.alarms.insert((member, kind));
+        } else {
+            self.alarms.remove(&(member, kind));
+        }
+    }
+
+    pub(super) fn alarm(
+        &mut self,
+        here: &mut Here,
+        origin: Origin,
+        request: pb::AlarmRequest,
+        out: &mut Outbox,
+    ) {
+        use pb::alarm_request::AlarmAction;
+        let kind = match request.alarm() {
+            pb::AlarmType::None => None,
+            pb::AlarmType::Nospace => Some(AlarmKind::NoSpace),
+            pb::AlarmType::Corrupt => Some(AlarmKind::Corrupt),
+        };
+        let member = request.member_id;
+        let change = match (request.action(), kind) {
+            (AlarmAction::Activate, Some(kind)) => AlarmChange::Raise(member, kind),
+            (AlarmAction::Deactivate, Some(kind)) => AlarmChange::Clear(member, kind),
+            (AlarmAction::Get, _) => {
+                let wanted = |(_, held): &&(u64, AlarmKind)| kind.is_none_or(|kind| kind == *held);
+                let alarms = self.alarms.iter().filter(wanted).copied().collect();
+                if self.alarms_in_flight > 0 {
+                    // It waits for what it lists, and shows the revision that this stands behind.
+                    let revision = here.shared.newest_taken();
+                    let answer = Some(prepared(origin, Ok(Answer::Alarm { revision, alarms })));
+                    let (place, effects) = (Place::Behind(revision), Vec::new());
+                    self.orderer.offer(Proposal { place, effects, bytes: 0, credit: 0, answer });
+                    return;
+                }
+                let revision = here.shared.committed().0;
+                return here.answer(origin, Ok(Answer::Alarm { revision, alarms }), out);
+            }
+            (_, None) => {
+                let revision = here.shared.committed().0;
+                let alarms = Vec::new();
+                return here.answer(origin, Ok(Answer::Alarm { revision, alarms }), out);
+            }
+        };
+        let shards = here.topology.router().all();
+        self.coordinator.begin(here, Kind::Alarm(Some(origin), change), shards, Vec::new(), out);
+    }
+
+    pub(super) fn raise_no_space(&mut self, here: &mut Here, out: &mut Outbox) {
+        let alarm = (here.config.member, AlarmKind::NoSpace);
+        if self.no_space_asked || self.alarms.contains(&alarm) {
+            return;
+        }
+        self.no_space_asked = true;
+        let kind = Kind::Alarm(None, AlarmChange::Raise(alarm.0, alarm.1));
+        let shards = here.topology.router().all();
+        self.coordinator.begin(here, kind, shards, Vec::new(), out);
+    }
+
+    /// A write was refused under a latch: the quota is used up for the first time.
+    pub(in crate::node) fn note_refusal(
+        &mut self,
+        here: &mut Here,
+        reject: Reject,
+        out: &mut Outbox,
+    ) {
+        if reject == Reject::NoSpace {
+            self.raise_no_space(here, out);
+        }
+    }
+
+    /// Decides a change of alarms: the effects, and the alarms that the answer lists.
+    pub(in crate::node) fn change_alarms(
+        &mut self,
+        change: AlarmChange,
+    ) -> (Vec<Effect>, Vec<(u64, AlarmKind)>) {
+        let (member, kind, raised) = match change {
+            AlarmChange::Raise(member, kind) => (member, kind, true),
+            AlarmChange::Clear(member, kind) => (member, kind, false),
+        };
+        if raised && kind == AlarmKind::NoSpace {
+            self.no_space_asked = false;
+        }
+        let held = self.alarms.contains(&(member, kind));
+        if held == raised {
+            let alarms = if raised { vec![(member, kind)] } else { Vec::new() };
+            return (Vec::new(), alarms);
+        }
+        self.set_alarm(member, kind, raised);
+        self.alarms_in_flight += 1;
+        (vec![Effect::Alarm { member, kind, raised }], vec![(member, kind)])
+    }
+}

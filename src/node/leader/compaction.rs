@@ -1,0 +1,94 @@
+//! Compaction: decided under a latch, physical once no core holds an older read.
+
+use super::Leader;
+use crate::base::{CoreId, Revision, ShardId};
+use crate::node::coordinator::{Kind, Physical};
+use crate::node::mail::{Mail, Origin};
+use crate::node::{Here, Outbox};
+use crate::wire::call::Answer;
+
+impl Leader {
+    pub(super) fn compact(
+        &mut self,
+        here: &mut Here,
+        origin: Option<Origin>,
+        at: Revision,
+        physical: Physical,
+        out: &mut Outbox,
+    ) {
+        let shards = here.topology.router().all();
+        let kind = Kind::Compact(origin, at, physical);
+        self.coordinator.begin(here, kind, shards, Vec::new(), out);
+    }
+
+    /// The compact revision, one in flight included.
+    pub(in crate::node) fn compact_evaluated(&self) -> Revision {
+        self.compact
+    }
+
+    pub(in crate::node) fn set_compact_evaluated(&mut self, at: Revision) {
+        self.compact = at;
+    }
+
+    /// Answers `origin` once history below `at` is gone from memory.
+    pub(in crate::node) fn await_cut(&mut self, origin: Origin, at: Revision, header: Revision) {
+        self.awaiting_cut.entry(at).or_default().push((origin, header));
+    }
+
+    /// A compaction is visible: every core is asked when its older reads have ended.
+    pub(super) fn ask_unhold(&mut self, here: &mut Here, out: &mut Outbox) {
+        let visible = here.shared.compact_revision();
+        let asked = self.unhold_asked;
+        let due: Vec<Revision> = self.unholding.keys().copied().collect();
+        for below in due.into_iter().filter(|below| asked < *below && *below <= visible) {
+            self.unhold_asked = below;
+            for core in here.topology.all_cores() {
+                here.send(core, Mail::Unhold(below), out);
+            }
+        }
+    }
+
+    pub(super) fn unheld(
+        &mut self,
+        here: &mut Here,
+        core: CoreId,
+        below: Revision,
+        out: &mut Outbox,
+    ) {
+        let Some(cores) = self.unholding.get_mut(&below) else { return };
+        cores.remove(&core);
+        if !cores.is_empty() {
+            return;
+        }
+        self.unholding.remove(&below);
+        let router = here.topology.router();
+        self.cutting.insert(below, router.all().iter().collect());
+        for shard in router.all().iter() {
+            here.send(here.topology.home(shard), Mail::Cut(shard, below), out);
+        }
+    }
+
+    pub(super) fn has_cut(
+        &mut self,
+        here: &mut Here,
+        shard: ShardId,
+        below: Revision,
+        out: &mut Outbox,
+    ) {
+        // A shard that was asked for two cuts forgets for both at once.
+        let done: Vec<Revision> = self
+            .cutting
+            .range_mut(..=below)
+            .filter_map(|(at, shards)| {
+                shards.remove(&shard);
+                shards.is_empty().then_some(*at)
+            })
+            .collect();
+        for at in done {
+            self.cutting.remove(&at);
+            for (origin, header) in self.awaiting_cut.remove(&at).unwrap_or_default() {
+                here.answer(origin, Ok(Answer::Header(header)), out);
+            }
+        }
+    }
+}
