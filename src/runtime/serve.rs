@@ -25,7 +25,7 @@ use super::segments::SegmentDir;
 use super::station::Station;
 use super::{notify, signals};
 use crate::base::CoreId;
-use crate::base::limits::CONNECTIONS_MAX;
+use crate::base::limits::{CONNECTIONS_MAX, WATCH_STREAM_BYTES_MAX};
 use crate::base::shared::Shared;
 use crate::cluster::compactor::Mode;
 use crate::config::{AutoCompaction, Config, Scheme, Url};
@@ -33,7 +33,6 @@ use crate::frontend::http::{Scope, Site};
 use crate::frontend::port::{FrontendContext, Settings};
 use crate::log;
 use crate::node::{Boot, Core, Leader, NodeConfig, Outbox, Topology};
-use crate::orderer::RecoveredEntry;
 use crate::router::Router;
 use crate::shard::wal::{self, ChainPoint, Known, Layout, Verdict};
 use crate::wire::etcdserverpb as pb;
@@ -161,6 +160,7 @@ fn node_config(config: &Config, data_dir: &DataDir) -> NodeConfig {
             AutoCompaction::Revisions(kept) => Mode::Revisions(kept),
         },
         progress_interval_ms: config.watch_progress_interval_ms,
+        watch_stream_bytes: WATCH_STREAM_BYTES_MAX,
         request_bytes_max: config.max_request_bytes,
         seed: signals::random_seed(),
     }
@@ -192,26 +192,20 @@ fn recover(config: &Config, data_dir: &DataDir) -> Result<Boot, String> {
     let refused = |corrupt: wal::Corrupt| {
         format!("the log in {} is refused: {corrupt}", data_dir.wal().display())
     };
-    let recovered = wal::recover(&medium, &known).map_err(refused)?;
-    let mut entries = Vec::new();
-    for entry in recovered.entries(&medium) {
-        let wal::Entry { index, term, chunks } = entry.map_err(refused)?;
-        let chunks = chunks.into_iter().map(|(bytes, _)| bytes).collect();
-        entries.push(RecoveredEntry { index, term, chunks });
-    }
-    match &recovered.verdict {
-        Verdict::Clean => log!(Info, "the log is intact", "entries" => entries.len()),
-        torn => log!(
-            Warn, "the end of the log was torn by a crash and is discarded: nothing of it was \
-                   acknowledged", "verdict" => format!("{torn:?}"), "entries" => entries.len()
-        ),
-    }
     let layout = Layout {
         lanes: data_dir.identity.member.shards,
         depth: config.wal_depth,
         segment_bytes: config.wal_segment_bytes,
     };
-    Ok(Boot { recovered, entries, layout })
+    let boot = Boot::recover(&medium, &known, layout).map_err(refused)?;
+    match &boot.recovered.verdict {
+        Verdict::Clean => log!(Info, "the log is intact", "entries" => boot.entries.len()),
+        torn => log!(
+            Warn, "the end of the log was torn by a crash and is discarded: nothing of it was \
+                   acknowledged", "verdict" => format!("{torn:?}"), "entries" => boot.entries.len()
+        ),
+    }
+    Ok(boot)
 }
 
 /// Binds every address of the URLs.

@@ -116,6 +116,25 @@ impl Model {
         self.leases.iter().map(|(id, ttl_s)| (LeaseId(*id), *ttl_s)).collect()
     }
 
+    /// The alarms in force.
+    #[must_use]
+    pub fn alarms(&self) -> Vec<(u64, AlarmKind)> {
+        self.alarms.iter().copied().collect()
+    }
+
+    /// The changes of the newest revision, by sub.
+    #[must_use]
+    pub fn newest_changes(&self) -> Vec<Record> {
+        let first = self.history.partition_point(|event| event.revision < self.revision);
+        self.history[first..].iter().map(event_record).collect()
+    }
+
+    /// The same store before its newest compactions: as of the compact revision `at`.
+    #[must_use]
+    pub fn compacted_only_at(&self, at: Revision) -> Model {
+        Model { compact: at.0, ..self.clone() }
+    }
+
     /// Executes one request. There is no clock here: time is left on a lease as on the day it
     /// was granted, and `LeaseLeases` lists by name.
     ///
