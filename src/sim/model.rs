@@ -29,6 +29,7 @@ use crate::wire::call::{
 };
 use crate::wire::etcdserverpb as pb;
 use crate::wire::etcdserverpb::compare::CompareTarget;
+use crate::wire::etcdserverpb::range_request::SortTarget;
 use crate::wire::etcdserverpb::request_op::Request as Op;
 use crate::wire::mvccpb::KeyValue;
 
@@ -228,9 +229,13 @@ impl Model {
             found.clear();
         }
         let more = order_and_cut(&mut found, request);
-        let records = found.into_iter().map(|event| Arc::new(event_record(event))).collect();
-        let revision = Revision(current);
-        Ok(RangeAnswer { revision, records, keys_only: request.keys_only, more, count })
+        let records = found.into_iter().map(event_record);
+        // Keys without values come without leases too, unless values had to be looked at.
+        let by_value = request.keys_only && request.sort_target() == SortTarget::Value;
+        let shown = |record: Record| if by_value { record.without_value() } else { record };
+        let records = records.map(shown).map(Arc::new).collect();
+        let (revision, keys_only) = (Revision(current), request.keys_only && !by_value);
+        Ok(RangeAnswer { revision, records, keys_only, more, count })
     }
 
     /// What a watcher of `range` that starts at `from` is sent, in order.

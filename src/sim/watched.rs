@@ -113,7 +113,8 @@ impl Stream {
     /// Whether every watcher is to be told of progress.
     #[must_use]
     pub fn may_progress(&self, at: Revision) -> bool {
-        let starts = |watcher: &Watcher| watcher.from <= at.next() && !watcher.compacted;
+        let starts =
+            |watcher: &Watcher| watcher.request.start_revision <= at.0 && !watcher.compacted;
         !self.watchers.is_empty() && self.watchers.values().all(starts)
     }
 

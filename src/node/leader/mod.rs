@@ -264,7 +264,7 @@ impl Leader {
         moved |= self.open_term(here, out);
         moved |= self.time(here, out);
         moved |= self.write(here, out);
-        self.wake(out);
+        self.wake(here.now, out);
         moved
     }
 
@@ -465,6 +465,9 @@ impl Leader {
         }
         if self.next_tick <= here.now {
             self.orderer.tick(&mut committed);
+            if self.wal.is_out_of_space() {
+                self.wal.retry_space(&mut out.disk);
+            }
             self.next_tick = here.now.plus_ms(here.config.tick_ms);
         }
         let mut moved = !committed.is_empty();
@@ -480,12 +483,15 @@ impl Leader {
         moved
     }
 
-    fn wake(&self, out: &mut Outbox) {
+    fn wake(&self, now: Tick, out: &mut Outbox) {
         out.wake(self.next_tick);
         let open = self.is_open() && !self.stopping;
-        let expiry = self.leases.next_deadline().filter(|_| open && !self.expiry_under_way && !self.is_corrupt());
+        let expires = open && !self.expiry_under_way && !self.is_corrupt();
+        let expiry = self.leases.next_deadline().filter(|_| expires);
         let compaction = self.compactor.wake_at().filter(|_| open);
-        for at in [expiry, compaction, self.wal.stamp_due()].into_iter().flatten() {
+        // A stamp that is due and not written waits for a lane, so for the disk.
+        let stamp = self.wal.stamp_due().filter(|due| *due > now);
+        for at in [expiry, compaction, stamp].into_iter().flatten() {
             out.wake(at);
         }
     }
