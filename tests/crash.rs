@@ -11,7 +11,6 @@ mod member;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::TcpStream;
 use std::os::unix::fs::FileExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
@@ -168,7 +167,6 @@ async fn write(client: Client, ledger: Arc<Mutex<Ledger>>, mut prng: Prng, write
         // Sizes from a few bytes to several blocks of the log.
         let padding = "x".repeat(usize::try_from(prng.below(4) * prng.below(2_000)).unwrap_or(0));
         let (first, second) = (key('a', prng.below(8)), key('b', prng.below(8)));
-        let value = format!("m{number}{padding}");
         // A pair is one of two puts at one revision, and its mark says so.
         let (kind, success) = match prng.below(10) {
             0 => ("pair", vec![put(&first, ""), put(&second, "second")]),
@@ -577,11 +575,19 @@ fn the_directory_of_a_real_etcd_is_refused_and_left_alone() {
     let ports = Ports::free();
     let data = folder.path.join("data");
     let mut theirs = start_etcd(&binary, &data, &ports);
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while TcpStream::connect(&ports.client).is_err() {
-        assert!(Instant::now() < deadline, "etcd does not serve");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    // Its port is open before its directory is there; a write needs both.
+    run(async {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        loop {
+            assert!(Instant::now() < deadline, "etcd does not serve");
+            if let Ok(client) = Client::connect(&ports.client).await
+                && client.put(put("k", "theirs")).await.is_ok()
+            {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
     theirs.kill().expect("a child that runs");
     theirs.wait().expect("a child");
     let before = contents(&data);

@@ -461,6 +461,8 @@ impl Core {
         }
         let interested = !matches!(self.hub.interest(), Interest::None);
         self.here.shared.want_visible(self.here.core, interested);
+        // V may have moved between the hub's look and the wish: nobody rang for that.
+        out.more |= interested && self.here.shared.visible() > self.hub.position();
         let shards = self.shards.iter().map(ShardRole::position);
         let consumed = shards.chain([self.hub.position()]).min().unwrap_or(0);
         self.here.shared.consumed_to(self.here.core, consumed);

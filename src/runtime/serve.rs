@@ -233,7 +233,7 @@ async fn run_core(core: CoreId, start: Arc<Start>, first: Option<First>) -> sign
             Ok(booted) => leader = Some(booted),
             Err(error) => {
                 log!(Fatal, "cannot start from the log", "error" => error.to_string());
-                start.mailboxes.stop();
+                start.mailboxes.end();
                 return signals::End::Code(1);
             }
         }
@@ -270,7 +270,7 @@ async fn run_core(core: CoreId, start: Arc<Start>, first: Option<First>) -> sign
                 attach_disk(&station, wal_dir, &config, &start.metrics.disk, start.clock)
             {
                 log!(Fatal, "cannot set up the log's ring", "error" => error.to_string());
-                start.mailboxes.stop();
+                start.mailboxes.end();
                 return signals::End::Code(1);
             }
             Some((listeners, config))
@@ -328,18 +328,21 @@ fn attach_disk(
 
 /// A core without the orderer: it serves until the process stops.
 async fn follow(start: &Start, station: &Rc<Station>) -> signals::End {
+    let mut stopping = false;
     loop {
-        if start.mailboxes.is_stopping() {
-            // The orderer's core ends first; what it still needs of this core is answered.
-            sleep(Duration::from_millis(50)).await;
+        if start.mailboxes.is_ended() {
             return signals::End::Code(0);
+        }
+        if start.mailboxes.is_stopping() && !stopping {
+            stopping = true;
+            station.stop_frontend();
         }
         if let Some(why) = station.halted() {
             log!(Fatal, "the member stops", "error" => why);
-            start.mailboxes.stop();
+            start.mailboxes.end();
             return signals::End::Code(EXIT_FAULT);
         }
-        sleep(Duration::from_millis(100)).await;
+        sleep(Duration::from_millis(if stopping { 5 } else { 100 })).await;
     }
 }
 
@@ -358,7 +361,7 @@ async fn lead(
     loop {
         if let Some(why) = station.halted() {
             log!(Fatal, "the member stops", "error" => why);
-            start.mailboxes.stop();
+            start.mailboxes.end();
             return signals::End::Code(EXIT_FAULT);
         }
         if let Some(signal) = signal.get() {
@@ -372,7 +375,7 @@ async fn lead(
             if let Err(error) = mark_used(&config.data_dir) {
                 log!(Fatal, "cannot note that the data directory is in use",
                      "error" => error.to_string());
-                start.mailboxes.stop();
+                start.mailboxes.end();
                 return signals::End::Code(1);
             }
             for (listener, serves, url) in listeners {
@@ -405,17 +408,20 @@ fn announce(serves: Serves, url: &Url) {
 
 /// Lets the log witness everything and answers leave.
 async fn stop(start: &Start, station: &Rc<Station>) {
+    start.mailboxes.stop();
     station.stop_frontend();
     station.with_core(Core::stop);
     let deadline = start.clock.now().plus_ms(STOP_MS);
     loop {
         let stopped = station.look(|core| core.leader().is_none_or(Leader::is_stopped));
-        if stopped || start.clock.now() >= deadline || station.halted().is_some() {
+        let open: u32 = start.loads.iter().map(|load| load.load(Ordering::Relaxed)).sum();
+        let late = start.clock.now() >= deadline || station.halted().is_some();
+        if late || (stopped && open == 0) {
             break;
         }
         sleep(Duration::from_millis(2)).await;
     }
-    start.mailboxes.stop();
+    start.mailboxes.end();
     sleep(Duration::from_millis(20)).await;
 }
 

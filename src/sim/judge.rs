@@ -234,8 +234,7 @@ impl Judge {
     pub fn advance(&mut self) {
         loop {
             self.judge_answers();
-            let is_open =
-                |op: &Op| matches!(op.state, State::Waiting) && op.from <= self.done;
+            let is_open = |op: &Op| matches!(op.state, State::Waiting) && op.from <= self.done;
             if self.done >= self.visible || self.ops.values().any(is_open) {
                 return;
             }

@@ -29,9 +29,10 @@ use crate::wire::call::{
 };
 use crate::wire::etcdserverpb as pb;
 use crate::wire::etcdserverpb::compare::CompareTarget;
-use crate::wire::etcdserverpb::range_request::SortTarget;
 use crate::wire::etcdserverpb::request_op::Request as Op;
 use crate::wire::mvccpb::KeyValue;
+
+const SORT_BY_VALUE: i32 = pb::range_request::SortTarget::Value as i32;
 
 /// The smallest TTL that a lease is granted by default, from etcd's default election timeout.
 pub const LEASE_TTL_MIN_S: i64 = 2;
@@ -229,13 +230,15 @@ impl Model {
             found.clear();
         }
         let more = order_and_cut(&mut found, request);
-        let records = found.into_iter().map(event_record);
-        // Keys without values come without leases too, unless values had to be looked at.
-        let by_value = request.keys_only && request.sort_target() == SortTarget::Value;
-        let shown = |record: Record| if by_value { record.without_value() } else { record };
-        let records = records.map(shown).map(Arc::new).collect();
-        let (revision, keys_only) = (Revision(current), request.keys_only && !by_value);
-        Ok(RangeAnswer { revision, records, keys_only, more, count })
+        // Keys alone come from an index that knows no leases, unless values were needed for them.
+        let from_index = request.keys_only && request.sort_target != SORT_BY_VALUE;
+        let show = |event: &Event| match request.keys_only && !from_index {
+            true => event_record(event).without_value(),
+            false => event_record(event),
+        };
+        let records = found.into_iter().map(|event| Arc::new(show(event))).collect();
+        let revision = Revision(current);
+        Ok(RangeAnswer { revision, records, keys_only: from_index, more, count })
     }
 
     /// What a watcher of `range` that starts at `from` is sent, in order.

@@ -166,8 +166,7 @@ impl Stream {
         let start = Revision(request.start_revision);
         let from = if start.0 == 0 { message.revision.next() } else { start };
         let range = range_of(&request);
-        let watcher =
-            Watcher { request, range, from, known: from, cursor: 0, compacted: false };
+        let watcher = Watcher { request, range, from, known: from, cursor: 0, compacted: false };
         let before = self.watchers.insert(message.watch_id, watcher);
         assert!(before.is_none(), "watch ID {} was given twice", message.watch_id);
     }

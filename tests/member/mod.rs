@@ -203,7 +203,6 @@ impl<Q, A> Duplex<Q, A> {
     }
 
     /// The next answer.
-    #[track_caller]
     pub async fn next(&mut self) -> A {
         self.answer().await.expect("no error").expect("the stream goes on")
     }
@@ -254,8 +253,9 @@ impl Client {
     {
         let path = PathAndQuery::from_static(path);
         let codec = ProstCodec::<Q, A>::default();
-        let answer = self.grpc().await?.server_streaming(Request::new(request), path, codec);
-        answer.await.map(Response::into_inner)
+        let mut grpc = self.grpc().await?;
+        let answer = grpc.server_streaming(Request::new(request), path, codec).await?;
+        Ok(answer.into_inner())
     }
 
     /// Many requests, many answers. The first goes with the call.
@@ -271,8 +271,9 @@ impl Client {
         });
         let path = PathAndQuery::from_static(path);
         let codec = ProstCodec::<Q, A>::default();
-        let answer = self.grpc().await?.streaming(Request::new(outgoing), path, codec);
-        Ok(Duplex { requests, answers: answer.await?.into_inner() })
+        let mut grpc = self.grpc().await?;
+        let answer = grpc.streaming(Request::new(outgoing), path, codec).await?;
+        Ok(Duplex { requests, answers: answer.into_inner() })
     }
 
     pub async fn range(&self, request: pb::RangeRequest) -> Result<pb::RangeResponse, Status> {

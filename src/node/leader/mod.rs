@@ -30,9 +30,7 @@ use crate::node::mail::{Mail, Origin};
 use crate::node::{Here, NodeConfig, Outbox, Topology};
 use crate::orderer::{Committed, GroupConfig, LogEntry, Orderer, Prepared, RecoveredEntry};
 use crate::shard::eval::Conditions;
-use crate::shard::wal::{
-    self, Corrupt, DiskFault, Known, Layout, Medium, Recovered, Token, Wal,
-};
+use crate::shard::wal::{self, Corrupt, DiskFault, Known, Layout, Medium, Recovered, Token, Wal};
 use crate::wire::call::{Answer, Request, StatusAnswer};
 
 /// What the orderer's core starts from.
@@ -489,7 +487,7 @@ impl Leader {
         let expires = open && !self.expiry_under_way && !self.is_corrupt();
         let expiry = self.leases.next_deadline().filter(|_| expires);
         let compaction = self.compactor.wake_at().filter(|_| open);
-        // A stamp that is due and not written waits for a lane, so for the disk.
+        // While a write is under way, or no lane is free, the disk is what wakes this core.
         let stamp = self.wal.stamp_due().filter(|due| *due > now);
         for at in [expiry, compaction, stamp].into_iter().flatten() {
             out.wake(at);
