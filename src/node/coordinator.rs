@@ -285,7 +285,9 @@ impl Leader {
             Ok(plan) => plan,
             Err(Stop::Missing) => return Err(eval::Missing),
             Err(Stop::Refused(reject)) => {
-                self.note_refusal(here, reject, out);
+                if !conditions.no_space {
+                    self.note_refusal(here, reject, out);
+                }
                 return Ok(Decided::unchanged(origin, Err(reject), rests));
             }
         };

@@ -70,6 +70,8 @@ pub struct Judge {
     /// What the present life has committed of it, in all and up to each position.
     seen: usize,
     upto: Vec<usize>,
+    /// What is visible of it: a request that is sent now is answered behind that.
+    visible: usize,
     /// What was judged of it, and the store at that point.
     done: usize,
     model: Model,
@@ -142,6 +144,11 @@ impl Judge {
         let change = Change { record: Arc::clone(record), previous };
         self.newest.insert(record.key_bytes(), change.clone());
         self.history.push(change);
+    }
+
+    /// The member has applied everything up to here.
+    pub fn visible(&mut self, position: Position) {
+        self.visible = self.visible.max(self.effects_upto(position));
     }
 
     /// A client sends a request while everything up to `visible` is visible.
@@ -227,9 +234,8 @@ impl Judge {
     pub fn advance(&mut self) {
         loop {
             self.judge_answers();
-            let is_open =
-                |op: &Op| matches!(op.state, State::Waiting) && op.from <= self.done;
-            if self.done == self.log.len() || self.ops.values().any(is_open) {
+            let is_open = |op: &Op| matches!(op.state, State::Waiting) && op.from <= self.done;
+            if self.done >= self.visible || self.ops.values().any(is_open) {
                 return;
             }
             self.take_group();

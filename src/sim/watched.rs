@@ -113,7 +113,8 @@ impl Stream {
     /// Whether every watcher is to be told of progress.
     #[must_use]
     pub fn may_progress(&self, at: Revision) -> bool {
-        let starts = |watcher: &Watcher| watcher.from <= at.next() && !watcher.compacted;
+        let starts =
+            |watcher: &Watcher| watcher.request.start_revision <= at.0 && !watcher.compacted;
         !self.watchers.is_empty() && self.watchers.values().all(starts)
     }
 
@@ -165,8 +166,7 @@ impl Stream {
         let start = Revision(request.start_revision);
         let from = if start.0 == 0 { message.revision.next() } else { start };
         let range = range_of(&request);
-        let watcher =
-            Watcher { request, range, from, known: from, cursor: 0, compacted: false };
+        let watcher = Watcher { request, range, from, known: from, cursor: 0, compacted: false };
         let before = self.watchers.insert(message.watch_id, watcher);
         assert!(before.is_none(), "watch ID {} was given twice", message.watch_id);
     }

@@ -387,6 +387,7 @@ impl World {
             self.judge.committed(&batch, now);
             self.note(|_| format!("committed {} to revision {}", batch.index, batch.last));
         }
+        self.judge.visible(self.machine.shared.visible());
         if again.more {
             self.wake(core, 5 * US);
         }

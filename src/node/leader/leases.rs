@@ -45,9 +45,8 @@ impl Leader {
             if full && !conditions.no_space {
                 self.raise_no_space(here, out);
             }
-            let in_flight = self.granting.contains(&id)
-                || self.going.contains(&id)
-                || self.is_unsettled(here);
+            let in_flight =
+                self.granting.contains(&id) || self.going.contains(&id) || self.is_unsettled(here);
             return self.refuse(here, origin, reject, in_flight, out);
         }
         while id == LeaseId::NONE || stands(self, id) {

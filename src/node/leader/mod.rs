@@ -30,9 +30,7 @@ use crate::node::mail::{Mail, Origin};
 use crate::node::{Here, NodeConfig, Outbox, Topology};
 use crate::orderer::{Committed, GroupConfig, LogEntry, Orderer, Prepared, RecoveredEntry};
 use crate::shard::eval::Conditions;
-use crate::shard::wal::{
-    self, Corrupt, DiskFault, Known, Layout, Medium, Recovered, Token, Wal,
-};
+use crate::shard::wal::{self, Corrupt, DiskFault, Known, Layout, Medium, Recovered, Token, Wal};
 use crate::wire::call::{Answer, Request, StatusAnswer};
 
 /// What the orderer's core starts from.
@@ -264,7 +262,7 @@ impl Leader {
         moved |= self.open_term(here, out);
         moved |= self.time(here, out);
         moved |= self.write(here, out);
-        self.wake(out);
+        self.wake(here.now, out);
         moved
     }
 
@@ -465,6 +463,9 @@ impl Leader {
         }
         if self.next_tick <= here.now {
             self.orderer.tick(&mut committed);
+            if self.wal.is_out_of_space() {
+                self.wal.retry_space(&mut out.disk);
+            }
             self.next_tick = here.now.plus_ms(here.config.tick_ms);
         }
         let mut moved = !committed.is_empty();
@@ -480,13 +481,14 @@ impl Leader {
         moved
     }
 
-    fn wake(&self, out: &mut Outbox) {
+    fn wake(&self, now: Tick, out: &mut Outbox) {
         out.wake(self.next_tick);
         let open = self.is_open() && !self.stopping;
-        let expiry = self.leases.next_deadline().filter(|_| open && !self.expiry_under_way && !self.is_corrupt());
+        let expires = open && !self.expiry_under_way && !self.is_corrupt();
+        let expiry = self.leases.next_deadline().filter(|_| expires);
         let compaction = self.compactor.wake_at().filter(|_| open);
-        // While a write is under way, its end is what wakes this core.
-        let stamp = self.wal.stamp_due().filter(|_| self.wal.is_idle());
+        // While a write is under way, or no lane is free, the disk is what wakes this core.
+        let stamp = self.wal.stamp_due().filter(|due| *due > now);
         for at in [expiry, compaction, stamp].into_iter().flatten() {
             out.wake(at);
         }

@@ -26,7 +26,10 @@ pub fn shown(reply: &Reply) -> String {
 
 fn show_range(out: &mut String, range: &RangeAnswer) -> std::fmt::Result {
     let RangeAnswer { revision, records, keys_only, more, count } = range;
-    write!(out, "range at {revision}: {count} keys, more {more}, keys only {keys_only}")?;
+    write!(out, "range at {revision}: {count} keys, more {more}")?;
+    if *keys_only && !records.is_empty() {
+        out.push_str(", keys only");
+    }
     show_records(out, records)
 }
 
