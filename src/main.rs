@@ -8,6 +8,8 @@ use ringbolt::{cli, log, runtime};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() {
+    // From here on a broken invariant is a line of the log like any other.
+    runtime::log::log_panics();
     let streams: (&mut dyn std::io::Write, &mut dyn std::io::Write) =
         (&mut std::io::stdout(), &mut std::io::stderr());
     let serve = |start: cli::Start| {

@@ -50,8 +50,15 @@ impl Shared {
     /// Words for `cores` cores and `shards` shards over an empty store.
     #[must_use]
     pub fn new(cores: u16, shards: u16) -> Shared {
+        Shared::with_ring(cores, shards, RING_BATCHES)
+    }
+
+    /// As `new`, with a ring of another size; at least 32 batches, so that who lags is rung.
+    #[must_use]
+    pub fn with_ring(cores: u16, shards: u16, batches: usize) -> Shared {
+        assert!((32..=RING_BATCHES).contains(&batches), "a ring of {batches} batches");
         Shared {
-            slots: (0..RING_BATCHES).map(|_| Mutex::new(None)).collect(),
+            slots: (0..batches).map(|_| Mutex::new(None)).collect(),
             committed: AtomicU64::new(0),
             committed_revision: AtomicI64::new(Revision::EMPTY.0),
             visible: AtomicU64::new(0),
@@ -77,7 +84,13 @@ impl Shared {
     #[must_use]
     pub fn has_room(&self) -> bool {
         let next = self.committed.load(Ordering::Acquire) + 1;
-        self.slowest() + RING_BATCHES as u64 > next
+        self.slowest() + self.ring_batches() > next
+    }
+
+    /// How many batches the ring holds.
+    #[must_use]
+    pub fn ring_batches(&self) -> u64 {
+        self.slots.len() as u64
     }
 
     /// Publishes a committed batch and moves K. Called by the orderer alone, with room.
@@ -100,7 +113,7 @@ impl Shared {
     }
 
     fn slot(&self, position: Position) -> &Mutex<Slot> {
-        let index = (position % RING_BATCHES as u64) as usize;
+        let index = (position % self.ring_batches()) as usize;
         &self.slots[index]
     }
 

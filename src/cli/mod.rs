@@ -39,7 +39,6 @@ pub fn server(
     (out, err): (&mut dyn Write, &mut dyn Write),
     serve: impl FnOnce(Start) -> i32,
 ) -> i32 {
-    member_log::log_panics();
     match prepare(args, env) {
         Ok(start) => serve(start),
         Err(Exit::Print { code, stream, text }) => {

@@ -26,7 +26,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 
-pub use gates::Gates;
+pub use gates::{GATES, Gates, Stage};
 pub use group::Group;
 pub use url::{Scheme, Url};
 

@@ -45,7 +45,7 @@ fn the_table_holds_each_name_once_and_defaults_that_read() {
         }
     }
     for (_, gate) in table::EXPERIMENTAL_GATES {
-        assert!(gates::GATES.iter().any(|(known, _)| *known == gate), "{gate}");
+        assert!(GATES.iter().any(|(known, _)| *known == gate), "{gate}");
     }
 }
 

@@ -120,7 +120,7 @@ pub(super) fn config(
         auto_compaction,
         cors: unless_all(list_of(settings, "cors")),
         host_whitelist: unless_all(list_of(settings, "host-whitelist")),
-        extensive_metrics: text_of(settings, "metrics") == "extensive",
+        extensive_metrics: extensive_metrics(settings, warnings),
         log,
         warn_request_ms: match ms_of(settings, "warning-unary-request-duration")? {
             0 => 300,
@@ -365,6 +365,14 @@ fn gates(settings: &Settings, warnings: &mut Vec<Warning>) -> Result<Gates, Stri
         }
     }
     Ok(gates)
+}
+
+fn extensive_metrics(settings: &Settings, warnings: &mut Vec<Warning>) -> bool {
+    let is_extensive = text_of(settings, "metrics") == "extensive";
+    if is_extensive {
+        warnings.push(Warning::new("--metrics=extensive: the histogram of calls is not built yet"));
+    }
+    is_extensive
 }
 
 fn quota(settings: &Settings) -> Option<u64> {

@@ -279,18 +279,22 @@ impl Leader {
             other => unreachable!("{other:?} is no write over several shards"),
         };
         let conditions = self.conditions(here);
+        let rests = operation.rests;
+        let rests = Rests { in_flight: rests.in_flight || self.is_unsettled(here), ..rests };
         let plan = match eval::plan(&operation.gathered, &conditions, write) {
             Ok(plan) => plan,
             Err(Stop::Missing) => return Err(eval::Missing),
             Err(Stop::Refused(reject)) => {
-                self.note_refusal(here, reject, out);
-                return Ok(Decided::unchanged(origin, Err(reject), operation.rests));
+                if !conditions.no_space {
+                    self.note_refusal(here, reject, out);
+                }
+                return Ok(Decided::unchanged(origin, Err(reject), rests));
             }
         };
         if !plan.writes {
-            let header = here.shared.committed().0.max(operation.rests.revision);
+            let header = here.shared.committed().0.max(rests.revision);
             let outcome = eval::materialise(&operation.gathered, &plan, header);
-            return Ok(Decided::unchanged(origin, Ok(outcome.answer), operation.rests));
+            return Ok(Decided::unchanged(origin, Ok(outcome.answer), rests));
         }
         let revision = here.shared.take_revision();
         let outcome = eval::materialise(&operation.gathered, &plan, revision);
@@ -310,6 +314,12 @@ impl Leader {
         let mut decided = Decided::default();
         if origin.is_none() {
             self.expiry_decided();
+        }
+        if self.is_corrupt() {
+            let in_flight = operation.rests.in_flight || self.is_unsettled(here);
+            let rests = Rests { in_flight, ..operation.rests };
+            let refuse = |origin| Decided::unchanged(origin, Err(Reject::Corrupt), rests);
+            return Ok(origin.map(refuse).unwrap_or_default());
         }
         if let Some(origin) = origin.filter(|_| self.conditions(here).corrupt) {
             return Ok(Decided::unchanged(origin, Err(Reject::Corrupt), operation.rests));
@@ -393,13 +403,18 @@ impl Leader {
         rests: Rests,
     ) -> Decided {
         let newest = here.shared.newest_taken();
+        let in_flight = rests.in_flight || self.is_unsettled(here);
         let (effects, alarms) = self.change_alarms(change);
-        let answer = Answer::Alarm { revision: newest, alarms };
         if effects.is_empty() {
+            let rests = Rests { in_flight, ..rests };
+            // What leaves at once shows nothing that is still on its way.
+            let revision = if in_flight { newest } else { here.shared.committed().0 };
+            let answer = Answer::Alarm { revision, alarms };
             return origin
                 .map(|origin| Decided::unchanged(origin, Ok(answer), rests))
                 .unwrap_or_default();
         }
+        let answer = Answer::Alarm { revision: newest, alarms };
         let answer = origin.map(|origin| prepared(origin, Ok(answer)));
         Decided::changed(here, Place::Behind(newest), effects, answer)
     }

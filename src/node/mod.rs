@@ -67,6 +67,8 @@ pub struct NodeConfig {
     pub compaction: crate::cluster::compactor::Mode,
     /// Milliseconds between automatic progress messages of a watcher.
     pub progress_interval_ms: u64,
+    /// Bytes queued on a watch stream above which its watchers lag.
+    pub watch_stream_bytes: usize,
     /// Largest request, for the fragments of watch messages.
     pub request_bytes_max: usize,
     /// Seed of everything that is chosen at random.
@@ -194,11 +196,11 @@ impl Core {
             .iter()
             .map(|shard| ShardRole::new(shard, config.seed ^ u64::from(shard.0)));
         let shards = shards.collect();
-        let settings = Settings::new(
-            topology.router().shards(),
-            config.progress_interval_ms,
-            config.request_bytes_max,
-        );
+        let shards_count = topology.router().shards();
+        let settings = Settings {
+            stream_bytes: config.watch_stream_bytes,
+            ..Settings::new(shards_count, config.progress_interval_ms, config.request_bytes_max)
+        };
         let prng = crate::base::prng::Prng::new(config.seed ^ u64::from(core.0));
         let watch_metrics = Arc::new(WatchMetrics::default());
         let hub = Hub::new(settings, prng, (0, Revision::EMPTY), Arc::clone(&watch_metrics));
@@ -459,6 +461,8 @@ impl Core {
         }
         let interested = !matches!(self.hub.interest(), Interest::None);
         self.here.shared.want_visible(self.here.core, interested);
+        // V may have moved between the hub's look and the wish: nobody rang for that.
+        out.more |= interested && self.here.shared.visible() > self.hub.position();
         let shards = self.shards.iter().map(ShardRole::position);
         let consumed = shards.chain([self.hub.position()]).min().unwrap_or(0);
         self.here.shared.consumed_to(self.here.core, consumed);

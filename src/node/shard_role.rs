@@ -159,7 +159,7 @@ impl ShardRole {
                 return Err(view.wants_applied().expect("a shard lacks nothing of its own else"));
             }
             Err(Stop::Refused(reject)) => {
-                let rests = view.rests();
+                let rests = self.rests(&view);
                 if reject == Reject::NoSpace && !conditions.no_space {
                     here.send(Topology::ORDERER, Mail::RaiseNoSpace, out);
                 }
@@ -170,13 +170,13 @@ impl ShardRole {
         if !plan.writes {
             let header = here.shared.committed().0.max(view.rests().revision);
             let outcome = eval::materialise(&view, &plan, header);
-            let rests = view.rests();
+            let rests = self.rests(&view);
             Self::unchanged(here, origin, Ok(outcome.answer), rests, out);
             return Ok(());
         }
         let credit = eval::credit_bytes(write);
         if !here.shared.take_credit(credit) {
-            let rests = view.rests();
+            let rests = self.rests(&view);
             Self::unchanged(here, origin, Err(Reject::TooManyRequests), rests, out);
             return Ok(());
         }
@@ -194,6 +194,13 @@ impl ShardRole {
         let proposal = Proposal { place: Place::At(revision), effects, bytes, credit, answer };
         here.send(Topology::ORDERER, Mail::Propose(proposal), out);
         Ok(())
+    }
+
+    /// What an evaluation rests on: what it read, and alarms and a compaction in flight.
+    fn rests(&self, view: &Newest<'_>) -> Rests {
+        let rests = view.rests();
+        let unsettled = self.alarms_in_flight > 0 || self.compact > self.store.compact_revision();
+        Rests { in_flight: rests.in_flight || unsettled, ..rests }
     }
 
     fn conditions(&self, here: &Here) -> Conditions {

@@ -39,8 +39,10 @@ struct Mailbox {
 /// All cores' boxes.
 pub(super) struct Mailboxes {
     boxes: Vec<Mailbox>,
-    /// The process stops; every core looks at this when woken.
+    /// The process stops: no new calls, those under way are answered.
     stopping: AtomicBool,
+    /// The orderer's core is done: so is everyone.
+    ended: AtomicBool,
 }
 
 impl Mailboxes {
@@ -51,7 +53,11 @@ impl Mailboxes {
             parked: AtomicBool::new(false),
             waker: AtomicWaker::new(),
         });
-        Mailboxes { boxes: boxes.collect(), stopping: AtomicBool::new(false) }
+        Mailboxes {
+            boxes: boxes.collect(),
+            stopping: AtomicBool::new(false),
+            ended: AtomicBool::new(false),
+        }
     }
 
     /// Posts mail without waking its reader; gives it back if the box is full.
@@ -105,9 +111,16 @@ impl Mailboxes {
     /// Tells all cores that the process stops.
     pub(super) fn stop(&self) {
         self.stopping.store(true, Ordering::SeqCst);
-        for mailbox in &self.boxes {
-            mailbox.waker.wake();
-        }
+    }
+
+    /// Tells all cores to end.
+    pub(super) fn end(&self) {
+        self.stopping.store(true, Ordering::SeqCst);
+        self.ended.store(true, Ordering::SeqCst);
+    }
+
+    pub(super) fn is_ended(&self) -> bool {
+        self.ended.load(Ordering::SeqCst)
     }
 
     pub(super) fn is_stopping(&self) -> bool {

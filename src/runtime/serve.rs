@@ -25,7 +25,7 @@ use super::segments::SegmentDir;
 use super::station::Station;
 use super::{notify, signals};
 use crate::base::CoreId;
-use crate::base::limits::CONNECTIONS_MAX;
+use crate::base::limits::{CONNECTIONS_MAX, WATCH_STREAM_BYTES_MAX};
 use crate::base::shared::Shared;
 use crate::cluster::compactor::Mode;
 use crate::config::{AutoCompaction, Config, Scheme, Url};
@@ -33,7 +33,6 @@ use crate::frontend::http::{Scope, Site};
 use crate::frontend::port::{FrontendContext, Settings};
 use crate::log;
 use crate::node::{Boot, Core, Leader, NodeConfig, Outbox, Topology};
-use crate::orderer::RecoveredEntry;
 use crate::router::Router;
 use crate::shard::wal::{self, ChainPoint, Known, Layout, Verdict};
 use crate::wire::etcdserverpb as pb;
@@ -161,6 +160,7 @@ fn node_config(config: &Config, data_dir: &DataDir) -> NodeConfig {
             AutoCompaction::Revisions(kept) => Mode::Revisions(kept),
         },
         progress_interval_ms: config.watch_progress_interval_ms,
+        watch_stream_bytes: WATCH_STREAM_BYTES_MAX,
         request_bytes_max: config.max_request_bytes,
         seed: signals::random_seed(),
     }
@@ -192,26 +192,20 @@ fn recover(config: &Config, data_dir: &DataDir) -> Result<Boot, String> {
     let refused = |corrupt: wal::Corrupt| {
         format!("the log in {} is refused: {corrupt}", data_dir.wal().display())
     };
-    let recovered = wal::recover(&medium, &known).map_err(refused)?;
-    let mut entries = Vec::new();
-    for entry in recovered.entries(&medium) {
-        let wal::Entry { index, term, chunks } = entry.map_err(refused)?;
-        let chunks = chunks.into_iter().map(|(bytes, _)| bytes).collect();
-        entries.push(RecoveredEntry { index, term, chunks });
-    }
-    match &recovered.verdict {
-        Verdict::Clean => log!(Info, "the log is intact", "entries" => entries.len()),
-        torn => log!(
-            Warn, "the end of the log was torn by a crash and is discarded: nothing of it was \
-                   acknowledged", "verdict" => format!("{torn:?}"), "entries" => entries.len()
-        ),
-    }
     let layout = Layout {
         lanes: data_dir.identity.member.shards,
         depth: config.wal_depth,
         segment_bytes: config.wal_segment_bytes,
     };
-    Ok(Boot { recovered, entries, layout })
+    let boot = Boot::recover(&medium, &known, layout).map_err(refused)?;
+    match &boot.recovered.verdict {
+        Verdict::Clean => log!(Info, "the log is intact", "entries" => boot.entries.len()),
+        torn => log!(
+            Warn, "the end of the log was torn by a crash and is discarded: nothing of it was \
+                   acknowledged", "verdict" => format!("{torn:?}"), "entries" => boot.entries.len()
+        ),
+    }
+    Ok(boot)
 }
 
 /// Binds every address of the URLs.
@@ -239,7 +233,7 @@ async fn run_core(core: CoreId, start: Arc<Start>, first: Option<First>) -> sign
             Ok(booted) => leader = Some(booted),
             Err(error) => {
                 log!(Fatal, "cannot start from the log", "error" => error.to_string());
-                start.mailboxes.stop();
+                start.mailboxes.end();
                 return signals::End::Code(1);
             }
         }
@@ -276,7 +270,7 @@ async fn run_core(core: CoreId, start: Arc<Start>, first: Option<First>) -> sign
                 attach_disk(&station, wal_dir, &config, &start.metrics.disk, start.clock)
             {
                 log!(Fatal, "cannot set up the log's ring", "error" => error.to_string());
-                start.mailboxes.stop();
+                start.mailboxes.end();
                 return signals::End::Code(1);
             }
             Some((listeners, config))
@@ -334,18 +328,21 @@ fn attach_disk(
 
 /// A core without the orderer: it serves until the process stops.
 async fn follow(start: &Start, station: &Rc<Station>) -> signals::End {
+    let mut stopping = false;
     loop {
-        if start.mailboxes.is_stopping() {
-            // The orderer's core ends first; what it still needs of this core is answered.
-            sleep(Duration::from_millis(50)).await;
+        if start.mailboxes.is_ended() {
             return signals::End::Code(0);
+        }
+        if start.mailboxes.is_stopping() && !stopping {
+            stopping = true;
+            station.stop_frontend();
         }
         if let Some(why) = station.halted() {
             log!(Fatal, "the member stops", "error" => why);
-            start.mailboxes.stop();
+            start.mailboxes.end();
             return signals::End::Code(EXIT_FAULT);
         }
-        sleep(Duration::from_millis(100)).await;
+        sleep(Duration::from_millis(if stopping { 5 } else { 100 })).await;
     }
 }
 
@@ -364,7 +361,7 @@ async fn lead(
     loop {
         if let Some(why) = station.halted() {
             log!(Fatal, "the member stops", "error" => why);
-            start.mailboxes.stop();
+            start.mailboxes.end();
             return signals::End::Code(EXIT_FAULT);
         }
         if let Some(signal) = signal.get() {
@@ -378,7 +375,7 @@ async fn lead(
             if let Err(error) = mark_used(&config.data_dir) {
                 log!(Fatal, "cannot note that the data directory is in use",
                      "error" => error.to_string());
-                start.mailboxes.stop();
+                start.mailboxes.end();
                 return signals::End::Code(1);
             }
             for (listener, serves, url) in listeners {
@@ -411,17 +408,20 @@ fn announce(serves: Serves, url: &Url) {
 
 /// Lets the log witness everything and answers leave.
 async fn stop(start: &Start, station: &Rc<Station>) {
+    start.mailboxes.stop();
     station.stop_frontend();
     station.with_core(Core::stop);
     let deadline = start.clock.now().plus_ms(STOP_MS);
     loop {
         let stopped = station.look(|core| core.leader().is_none_or(Leader::is_stopped));
-        if stopped || start.clock.now() >= deadline || station.halted().is_some() {
+        let open: u32 = start.loads.iter().map(|load| load.load(Ordering::Relaxed)).sum();
+        let late = start.clock.now() >= deadline || station.halted().is_some();
+        if late || (stopped && open == 0) {
             break;
         }
         sleep(Duration::from_millis(2)).await;
     }
-    start.mailboxes.stop();
+    start.mailboxes.end();
     sleep(Duration::from_millis(20)).await;
 }
 

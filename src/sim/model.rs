@@ -32,6 +32,8 @@ use crate::wire::etcdserverpb::compare::CompareTarget;
 use crate::wire::etcdserverpb::request_op::Request as Op;
 use crate::wire::mvccpb::KeyValue;
 
+const SORT_BY_VALUE: i32 = pb::range_request::SortTarget::Value as i32;
+
 /// The smallest TTL that a lease is granted by default, from etcd's default election timeout.
 pub const LEASE_TTL_MIN_S: i64 = 2;
 
@@ -112,6 +114,25 @@ impl Model {
     #[must_use]
     pub fn leases(&self) -> Vec<(LeaseId, i64)> {
         self.leases.iter().map(|(id, ttl_s)| (LeaseId(*id), *ttl_s)).collect()
+    }
+
+    /// The alarms in force.
+    #[must_use]
+    pub fn alarms(&self) -> Vec<(u64, AlarmKind)> {
+        self.alarms.iter().copied().collect()
+    }
+
+    /// The changes of the newest revision, by sub.
+    #[must_use]
+    pub fn newest_changes(&self) -> Vec<Record> {
+        let first = self.history.partition_point(|event| event.revision < self.revision);
+        self.history[first..].iter().map(event_record).collect()
+    }
+
+    /// The same store before its newest compactions: as of the compact revision `at`.
+    #[must_use]
+    pub fn compacted_only_at(&self, at: Revision) -> Model {
+        Model { compact: at.0, ..self.clone() }
     }
 
     /// Executes one request. There is no clock here: time is left on a lease as on the day it
@@ -209,9 +230,15 @@ impl Model {
             found.clear();
         }
         let more = order_and_cut(&mut found, request);
-        let records = found.into_iter().map(|event| Arc::new(event_record(event))).collect();
+        // Keys alone come from an index that knows no leases, unless values were needed for them.
+        let from_index = request.keys_only && request.sort_target != SORT_BY_VALUE;
+        let show = |event: &Event| match request.keys_only && !from_index {
+            true => event_record(event).without_value(),
+            false => event_record(event),
+        };
+        let records = found.into_iter().map(|event| Arc::new(show(event))).collect();
         let revision = Revision(current);
-        Ok(RangeAnswer { revision, records, keys_only: request.keys_only, more, count })
+        Ok(RangeAnswer { revision, records, keys_only: from_index, more, count })
     }
 
     /// What a watcher of `range` that starts at `from` is sent, in order.

@@ -68,8 +68,8 @@ impl Site {
         Site { scope, source, health }
     }
 
-    /// What the lists say to a request: the origin to allow, or a refusal.
-    fn admit(&self, request: &Request<Bytes>) -> Result<Origin, Reply> {
+    /// What the lists say to a request: the origin to allow, or the host that nobody knows.
+    fn admit(&self, request: &Request<Bytes>) -> Result<Origin, String> {
         let Scope::Client { cors, host_whitelist, is_secure } = &self.scope else {
             return Ok(Origin::Unsaid);
         };
@@ -77,8 +77,8 @@ impl Site {
             && !is_secure
         {
             let host = query::host_of(request);
-            if !hosts.iter().any(|allowed| *allowed == host) {
-                return Err(reply::misdirected(&host));
+            if !hosts.contains(&host) {
+                return Err(host);
             }
         }
         let Some(origins) = cors else { return Ok(Origin::Any) };
@@ -128,7 +128,9 @@ impl HttpHandler for Site {
     fn begin(&self, request: Request<Bytes>) -> HttpStep {
         let origin = match self.admit(&request) {
             Ok(origin) => origin,
-            Err(refusal) => return HttpStep::Done(refusal.with_origin(&Origin::Unsaid)),
+            Err(host) => {
+                return HttpStep::Done(reply::misdirected(&host).with_origin(&Origin::Unsaid));
+            }
         };
         let is_client = self.scope != Scope::Metrics;
         if is_client && request.method() == Method::OPTIONS {

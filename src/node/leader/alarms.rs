@@ -4,9 +4,10 @@ use super::AlarmChange;
 use super::Leader;
 use crate::base::effect::{AlarmKind, Effect};
 use crate::base::reject::Reject;
-use crate::node::coordinator::Kind;
+use crate::node::coordinator::{Kind, prepared};
 use crate::node::mail::Origin;
 use crate::node::{Here, Outbox};
+use crate::orderer::{Place, Proposal};
 use crate::wire::call::Answer;
 use crate::wire::etcdserverpb as pb;
 
@@ -39,6 +40,14 @@ impl Leader {
             (AlarmAction::Get, _) => {
                 let wanted = |(_, held): &&(u64, AlarmKind)| kind.is_none_or(|kind| kind == *held);
                 let alarms = self.alarms.iter().filter(wanted).copied().collect();
+                if self.alarms_in_flight > 0 {
+                    // It waits for what it lists, and shows the revision that this stands behind.
+                    let revision = here.shared.newest_taken();
+                    let answer = Some(prepared(origin, Ok(Answer::Alarm { revision, alarms })));
+                    let (place, effects) = (Place::Behind(revision), Vec::new());
+                    self.orderer.offer(Proposal { place, effects, bytes: 0, credit: 0, answer });
+                    return;
+                }
                 let revision = here.shared.committed().0;
                 return here.answer(origin, Ok(Answer::Alarm { revision, alarms }), out);
             }

@@ -45,7 +45,8 @@ impl Leader {
             if full && !conditions.no_space {
                 self.raise_no_space(here, out);
             }
-            let in_flight = self.granting.contains(&id) || self.going.contains(&id);
+            let in_flight =
+                self.granting.contains(&id) || self.going.contains(&id) || self.is_unsettled(here);
             return self.refuse(here, origin, reject, in_flight, out);
         }
         while id == LeaseId::NONE || stands(self, id) {
@@ -93,7 +94,8 @@ impl Leader {
 
     /// Ends leases that are due: many under one latch, each at its own revision.
     pub(super) fn expire(&mut self, here: &mut Here, out: &mut Outbox) -> bool {
-        if self.expiry_under_way {
+        // As with any revoke, nothing ends while the store is known to be damaged.
+        if self.expiry_under_way || self.is_corrupt() {
             return false;
         }
         let due = self.leases.due(here.now, LEASE_EXPIRIES_PER_PASS);

@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use crate::base::batch::Placed;
 use crate::base::effect::{AlarmKind, Effect};
-use crate::base::limits::{BATCHES_IN_FLIGHT_MAX, RING_BATCHES};
+use crate::base::limits::BATCHES_IN_FLIGHT_MAX;
 use crate::base::metrics::Counter;
 use crate::base::prng::Prng;
 use crate::base::record::Malformed;
@@ -30,7 +30,7 @@ use crate::node::mail::{Mail, Origin};
 use crate::node::{Here, NodeConfig, Outbox, Topology};
 use crate::orderer::{Committed, GroupConfig, LogEntry, Orderer, Prepared, RecoveredEntry};
 use crate::shard::eval::Conditions;
-use crate::shard::wal::{self, DiskFault, Layout, Recovered, Token, Wal};
+use crate::shard::wal::{self, Corrupt, DiskFault, Known, Layout, Medium, Recovered, Token, Wal};
 use crate::wire::call::{Answer, Request, StatusAnswer};
 
 /// What the orderer's core starts from.
@@ -49,6 +49,23 @@ pub struct Boot {
 pub enum BootError {
     /// The log's entries are intact and yet no effects of this format.
     Malformed(Malformed),
+}
+
+impl Boot {
+    /// Reads the log of a medium.
+    ///
+    /// # Errors
+    /// The log is not what this member left.
+    pub fn recover(medium: &dyn Medium, known: &Known, layout: Layout) -> Result<Boot, Corrupt> {
+        let recovered = wal::recover(medium, known)?;
+        let mut entries = Vec::new();
+        for entry in recovered.entries(medium) {
+            let wal::Entry { index, term, chunks } = entry?;
+            let chunks = chunks.into_iter().map(|(bytes, _)| bytes).collect();
+            entries.push(RecoveredEntry { index, term, chunks });
+        }
+        Ok(Boot { recovered, entries, layout })
+    }
 }
 
 impl std::fmt::Display for BootError {
@@ -245,7 +262,7 @@ impl Leader {
         moved |= self.open_term(here, out);
         moved |= self.time(here, out);
         moved |= self.write(here, out);
-        self.wake(out);
+        self.wake(here.now, out);
         moved
     }
 
@@ -283,7 +300,7 @@ impl Leader {
             for core in here.topology.all_cores().filter(|core| *core != here.core) {
                 let concerned = here.topology.shards_on(core).iter().any(|s| shards.contains(s));
                 let lags = self.published - here.shared.consumed(core);
-                let half = RING_BATCHES as u64 / 2;
+                let half = here.shared.ring_batches() / 2;
                 // A core that lags is rung at every sixteenth batch from half the ring on.
                 let rung = lags >= half && lags % 16 == 0;
                 if concerned || rung || here.shared.wants_committed(core) {
@@ -446,6 +463,9 @@ impl Leader {
         }
         if self.next_tick <= here.now {
             self.orderer.tick(&mut committed);
+            if self.wal.is_out_of_space() {
+                self.wal.retry_space(&mut out.disk);
+            }
             self.next_tick = here.now.plus_ms(here.config.tick_ms);
         }
         let mut moved = !committed.is_empty();
@@ -461,12 +481,15 @@ impl Leader {
         moved
     }
 
-    fn wake(&self, out: &mut Outbox) {
+    fn wake(&self, now: Tick, out: &mut Outbox) {
         out.wake(self.next_tick);
         let open = self.is_open() && !self.stopping;
-        let expiry = self.leases.next_deadline().filter(|_| open && !self.expiry_under_way);
+        let expires = open && !self.expiry_under_way && !self.is_corrupt();
+        let expiry = self.leases.next_deadline().filter(|_| expires);
         let compaction = self.compactor.wake_at().filter(|_| open);
-        for at in [expiry, compaction, self.wal.stamp_due()].into_iter().flatten() {
+        // While a write is under way, or no lane is free, the disk is what wakes this core.
+        let stamp = self.wal.stamp_due().filter(|due| *due > now);
+        for at in [expiry, compaction, stamp].into_iter().flatten() {
             out.wake(at);
         }
     }
@@ -545,6 +568,17 @@ impl Leader {
             term: self.orderer.term(),
             alarms: self.alarms.iter().copied().collect(),
         }
+    }
+
+    /// Whether a change of alarms or a compaction is decided and not applied everywhere: an answer
+    /// that changes nothing rests on it.
+    pub(in crate::node) fn is_unsettled(&self, here: &Here) -> bool {
+        self.alarms_in_flight > 0 || self.compact > here.shared.compact_revision()
+    }
+
+    /// Whether the corruption alarm is on.
+    pub(in crate::node) fn is_corrupt(&self) -> bool {
+        self.alarms.iter().any(|(_, kind)| *kind == AlarmKind::Corrupt)
     }
 
     /// What holds for a write at this moment.

@@ -148,11 +148,15 @@ pub fn plan<'a>(
         Write::Delete(delete) => Taken::Delete(delete),
         Write::Txn(txn) => choose(view, txn)?,
     };
-    let mut check = Check { view, conditions, writes: false, missing: false, deleted: Vec::new() };
-    check.op(&op)?;
+    let in_txn = matches!(op, Taken::Txn { .. });
+    let (missing, writes) = (false, false);
+    let mut check = Check { view, conditions, in_txn, writes, missing, deleted: Vec::new() };
+    let checked = check.op(&op);
+    // What is missing may be refused before what is refused here.
     if check.missing {
         return Err(Stop::Missing);
     }
+    checked?;
     let writes = check.writes;
     Ok(Plan { op, writes })
 }
@@ -189,6 +193,7 @@ fn choose<'a>(view: &impl View, txn: &'a TxnRequest) -> Result<Taken<'a>, Stop> 
 struct Check<'v, V> {
     view: &'v V,
     conditions: &'v Conditions,
+    in_txn: bool,
     writes: bool,
     missing: bool,
     /// What the transaction has deleted so far.
@@ -237,18 +242,20 @@ impl<V: View> Check<'_, V> {
 
     fn put(&mut self, put: &PutRequest) -> Result<(), Stop> {
         self.writes = true;
-        if put.lease != 0 {
-            let exists = self.noted(self.view.lease_exists(LeaseId(put.lease)));
-            if exists == Some(false) {
-                return Err(Stop::Refused(Reject::LeaseNotFound));
-            }
-        }
+        let lease = LeaseId(put.lease);
+        let no_lease =
+            lease != LeaseId::NONE && self.noted(self.view.lease_exists(lease)) == Some(false);
         let newest = self.noted(self.view.newest(&put.key));
         let keeps = put.ignore_value || put.ignore_lease;
         // What the transaction itself has deleted is not there to be kept.
         let deleted = || self.deleted.iter().any(|range| range.contains(&put.key));
-        if keeps && (matches!(newest, Some(None)) || deleted()) {
+        let no_key = keeps && (matches!(newest, Some(None)) || deleted());
+        // A put alone looks at the lease first, a transaction at the key.
+        if no_key && (self.in_txn || !no_lease) {
             return Err(Stop::Refused(Reject::KeyNotFound));
+        }
+        if no_lease {
+            return Err(Stop::Refused(Reject::LeaseNotFound));
         }
         Ok(())
     }

@@ -216,8 +216,10 @@ fn share(wanted: usize, shards: usize) -> usize {
 #[must_use]
 pub fn assemble(request: &RangeRequest, revision: Revision, runs: Vec<Run>) -> RangeAnswer {
     let count = runs.iter().map(|run| run.count).sum();
+    // Etcd takes keys from its index, which knows no leases; but not when it needs values.
+    let from_index = request.keys_only && request.sort_target() != SortTarget::Value;
     if request.count_only {
-        return RangeAnswer { revision, count, ..RangeAnswer::default() };
+        return RangeAnswer { revision, count, keys_only: from_index, ..RangeAnswer::default() };
     }
     let mut records: Vec<Arc<Record>> = runs.into_iter().flat_map(|run| run.records).collect();
     // A shard has filtered its run already; a view that a write was evaluated on has not.
@@ -234,13 +236,10 @@ pub fn assemble(request: &RangeRequest, revision: Revision, runs: Vec<Run>) -> R
     let limit = usize::try_from(request.limit).ok().filter(|limit| *limit > 0);
     let more = limit.is_some_and(|limit| records.len() > limit);
     records.truncate(limit.unwrap_or(usize::MAX));
-    let mut keys_only = request.keys_only;
-    if keys_only && request.sort_target() == SortTarget::Value {
-        // Etcd takes keys from its index, which knows no leases; but not when it needs values.
-        keys_only = false;
+    if request.keys_only && !from_index {
         records = records.iter().map(|record| Arc::new(record.without_value())).collect();
     }
-    RangeAnswer { revision, records, keys_only, more, count }
+    RangeAnswer { revision, records, keys_only: from_index, more, count }
 }
 
 fn sort(records: &mut [Arc<Record>], request: &RangeRequest) {

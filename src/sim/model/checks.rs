@@ -91,6 +91,10 @@ fn check_duplicates(ops: &[pb::RequestOp]) -> Result<Writes, Reject> {
     let mut all = Writes::default();
     for op in ops {
         if let Some(Op::RequestDeleteRange(delete)) = &op.request {
+            // An open end counts as the plain key that it is not, so it covers nothing.
+            if delete.range_end[..] == [0] {
+                continue;
+            }
             let range = KeyRange::from_request(delete.key.clone(), delete.range_end.clone());
             all.deletes.push(range);
         }

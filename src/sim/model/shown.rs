@@ -26,7 +26,10 @@ pub fn shown(reply: &Reply) -> String {
 
 fn show_range(out: &mut String, range: &RangeAnswer) -> std::fmt::Result {
     let RangeAnswer { revision, records, keys_only, more, count } = range;
-    write!(out, "range at {revision}: {count} keys, more {more}, keys only {keys_only}")?;
+    write!(out, "range at {revision}: {count} keys, more {more}")?;
+    if *keys_only && !records.is_empty() {
+        out.push_str(", keys only");
+    }
     show_records(out, records)
 }
 
@@ -41,14 +44,20 @@ fn show_delete(out: &mut String, delete: &DeleteRangeAnswer) -> std::fmt::Result
 }
 
 fn show_txn(out: &mut String, txn: &TxnAnswer) -> std::fmt::Result {
-    write!(out, "txn at {}, succeeded {}", txn.revision, txn.succeeded)?;
+    write!(out, "txn at {}, ", txn.revision)?;
+    show_ops(out, txn)
+}
+
+/// A nested transaction has no revision to show: its header stays empty.
+fn show_ops(out: &mut String, txn: &TxnAnswer) -> std::fmt::Result {
+    write!(out, "succeeded {}", txn.succeeded)?;
     for op in &txn.ops {
         out.push_str(" (");
         match op {
             OpAnswer::Range(range) => show_range(out, range)?,
             OpAnswer::Put(put) => show_put(out, put)?,
             OpAnswer::DeleteRange(delete) => show_delete(out, delete)?,
-            OpAnswer::Txn(nested) => show_txn(out, nested)?,
+            OpAnswer::Txn(nested) => show_ops(out, nested)?,
         }
         out.push(')');
     }

@@ -78,7 +78,7 @@ fn ranges_within_a_write_txn_see_it_from_the_first_change_on() {
             Request::Txn(all),
             "txn at 2, succeeded true \
              (range at 1: 0 keys, more false, keys only false) \
-             (txn at 0, succeeded true (put at 2)) \
+             (succeeded true (put at 2)) \
              (range at 2: 1 keys, more false, keys only false)",
         ),
         (Request::Txn(ahead), "FutureRevision"),
@@ -98,8 +98,8 @@ fn sibling_txns_may_put_and_then_delete_a_key_but_not_the_other_way_round() {
     assert_eq!(
         shown(&answer),
         "txn at 3, succeeded true \
-         (txn at 0, succeeded true (put at 3 Record(\"k\" at 2.0 create 2 version 1 lease 0)=1)) \
-         (txn at 0, succeeded true (deleted 1 at 3 \
+         (succeeded true (put at 3 Record(\"k\" at 2.0 create 2 version 1 lease 0)=1)) \
+         (succeeded true (deleted 1 at 3 \
          Record(\"k\" at 3.0 create 2 version 2 lease 0)=2))"
     );
     // Both events show the version below their revision.

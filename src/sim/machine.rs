@@ -1,0 +1,178 @@
+//! One life of a member: its cores, and what they have left to be done by whoever drives them.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::disk::Disk;
+use crate::base::shared::Shared;
+use crate::base::{CoreId, Tick};
+use crate::node::{Boot, Core, Input, Leader, Mail, NodeConfig, Outbox, Topology};
+use crate::router::Router;
+use crate::shard::wal::{ChainPoint, Corrupt, DiskOp, Known, Layout, Verdict};
+use crate::wire::call::{CallId, Reply, WatchMessage};
+
+/// The id of every simulated data directory.
+pub const DATA_DIR: u128 = 0x5eed_0000_0000_0000_0000_0000_0000_5eed;
+
+/// How a member is built.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Executors.
+    pub cores: u16,
+    /// Keyspace shards.
+    pub shards: u16,
+    /// Batches that the ring holds.
+    pub ring: usize,
+    /// The log.
+    pub layout: Layout,
+    /// The rest.
+    pub node: NodeConfig,
+}
+
+impl Plan {
+    /// A small member of so many cores and shards.
+    #[must_use]
+    pub fn new(cores: u16, shards: u16, seed: u64) -> Plan {
+        Plan {
+            cores,
+            shards,
+            ring: 64,
+            layout: Layout { lanes: shards, depth: 1, segment_bytes: 64 * 4096 },
+            node: NodeConfig {
+                member: 1,
+                members: Vec::new(),
+                quota_bytes: None,
+                tick_ms: 100,
+                election_ticks: 10,
+                compaction: crate::cluster::compactor::Mode::Off,
+                progress_interval_ms: 200,
+                watch_stream_bytes: 4 << 20,
+                request_bytes_max: 1 << 20,
+                seed,
+            },
+        }
+    }
+}
+
+struct Station {
+    core: Core,
+    inputs: VecDeque<Input>,
+    out: Outbox,
+}
+
+/// The cores of one life.
+pub struct Machine {
+    /// Who does what.
+    pub topology: Arc<Topology>,
+    /// The words that the cores share.
+    pub shared: Arc<Shared>,
+    /// How the log ended that this life began with.
+    pub verdict: Verdict,
+    stations: Vec<Station>,
+    /// Mail that was sent and not collected: sender, receiver.
+    pub sent: Vec<(CoreId, CoreId, Mail)>,
+    /// Disk operations that were begun and not collected.
+    pub disk: Vec<DiskOp>,
+    /// Answers given.
+    pub replies: Vec<(CoreId, CallId, Reply)>,
+    /// Messages to watch streams.
+    pub told: Vec<(CoreId, CallId, WatchMessage)>,
+    /// Why the member cannot go on, once it cannot.
+    pub halted: Option<String>,
+}
+
+impl std::fmt::Debug for Machine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Machine({} cores, halted: {:?})", self.stations.len(), self.halted)
+    }
+}
+
+/// When a core wants to be stepped again though nothing arrives.
+#[derive(Clone, Copy, Debug)]
+pub struct Again {
+    /// At this time.
+    pub wake_at: Option<Tick>,
+    /// At once.
+    pub more: bool,
+}
+
+impl Machine {
+    /// Starts a member from what its disk holds, as the runtime does.
+    ///
+    /// # Errors
+    /// The log is refused.
+    pub fn boot(plan: &Plan, disk: &Disk, is_used: bool, now: Tick) -> Result<Machine, Corrupt> {
+        let known = Known { data_dir: DATA_DIR, base: ChainPoint::start(DATA_DIR), is_used };
+        let boot = Boot::recover(disk, &known, plan.layout)?;
+        let verdict = boot.recovered.verdict;
+        let topology = Arc::new(Topology::new(plan.cores, Router::new(7, plan.shards)));
+        let shared = Arc::new(Shared::with_ring(plan.cores, plan.shards, plan.ring));
+        let node = Arc::new(plan.node.clone());
+        let mut first = Outbox::default();
+        let leader = Leader::boot(boot, &node, &topology, now, &mut first);
+        let mut leader = Some(leader.expect("a log of this program's own format"));
+        let mut stations = Vec::new();
+        for core in (0..plan.cores).map(CoreId) {
+            let (topology, shared) = (Arc::clone(&topology), Arc::clone(&shared));
+            let core = Core::new(core, topology, shared, Arc::clone(&node), leader.take());
+            let out = std::mem::take(&mut first);
+            stations.push(Station { core, inputs: VecDeque::new(), out });
+        }
+        Ok(Machine {
+            topology,
+            shared,
+            verdict,
+            stations,
+            sent: Vec::new(),
+            disk: Vec::new(),
+            replies: Vec::new(),
+            told: Vec::new(),
+            halted: None,
+        })
+    }
+
+    /// Whether clients may come.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.stations[0].core.leader().is_some_and(Leader::is_open)
+    }
+
+    /// Tells the member to stop.
+    pub fn stop(&mut self) {
+        self.stations[0].core.stop();
+    }
+
+    /// Whether it has: everything durable, witnessed and answered.
+    #[must_use]
+    pub fn is_stopped(&self) -> bool {
+        self.stations[0].core.leader().is_some_and(Leader::is_stopped)
+    }
+
+    /// Lays input before a core, for its next step.
+    pub fn give(&mut self, core: CoreId, input: Input) {
+        self.stations[usize::from(core.0)].inputs.push_back(input);
+    }
+
+    /// Whether a core has input to step over.
+    #[must_use]
+    pub fn has_input(&self, core: CoreId) -> bool {
+        !self.stations[usize::from(core.0)].inputs.is_empty()
+    }
+
+    /// Steps one core and collects what comes out of it. A member that halts says nothing more.
+    pub fn step(&mut self, id: CoreId, now: Tick) -> Again {
+        let Station { core, inputs, out } = &mut self.stations[usize::from(id.0)];
+        core.step(now, inputs, out);
+        assert!(inputs.is_empty(), "a step takes all input");
+        self.disk.append(&mut out.disk);
+        if let Some(why) = out.halt.take() {
+            self.halted.get_or_insert(why);
+        }
+        if self.halted.is_none() {
+            self.replies.extend(out.replies.drain(..).map(|(call, reply)| (id, call, reply)));
+            self.told.extend(out.watch.drain(..).map(|(call, message)| (id, call, message)));
+            self.sent.extend(out.mail.drain(..).map(|(to, mail)| (id, to, mail)));
+        }
+        Again { wake_at: out.wake_at, more: out.more }
+    }
+}

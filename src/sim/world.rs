@@ -1,0 +1,617 @@
+//! One seed: a member that lives, dies and lives again under random clients.
+
+use std::collections::BTreeMap;
+
+use super::clock::Clock;
+use super::disk::{Disk, End};
+use super::judge::{Judge, OpId};
+use super::machine::{Machine, Plan};
+use super::mail::Post;
+use super::model::shown;
+use super::watched::{Standing, Stream};
+use super::workload::Workload;
+use crate::base::prng::Prng;
+use crate::base::shared::Position;
+use crate::base::{CoreId, Revision, Tick};
+use crate::node::{Input, Topology};
+use crate::shard::wal::{DiskFault, Token, Verdict};
+use crate::wire::call::{Answer, CallId, Reply, Request};
+use crate::wire::etcdserverpb as pb;
+use pb::watch_request::RequestUnion;
+
+const US: u64 = 1_000;
+const MS: u64 = 1_000_000;
+/// Events of one seed. More of them: something spins.
+const EVENTS_MAX: u64 = 2_000_000;
+
+#[derive(Clone, Copy, Debug)]
+enum Event {
+    Step(CoreId),
+    Wake(CoreId, Tick),
+    Mail(CoreId, CoreId),
+    Disk(Token),
+    Act(usize),
+    Watch,
+    Drain(CallId),
+}
+
+#[derive(Debug)]
+struct Client {
+    core: CoreId,
+    calls: u32,
+    /// The operation under way, and a request that is to follow.
+    op: Option<(OpId, CallId, Request)>,
+    follow_up: Option<Request>,
+}
+
+/// What became of a seed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Equal for equal runs.
+    pub trace: u64,
+    /// Answers judged, watch events, lives, torn logs, halts by faults.
+    pub judged: usize,
+    /// Watch events seen.
+    pub events: usize,
+    /// Lives that ended in a crash.
+    pub crashes: usize,
+    /// Recoveries that found a torn end.
+    pub torn: usize,
+    /// Members that stopped for a fault of their disk.
+    pub halts: usize,
+    /// The store's last revision.
+    pub revision: i64,
+}
+
+/// The world of one seed.
+pub struct World {
+    plan: Plan,
+    prng: Prng,
+    clock: Clock<Event>,
+    disk: Disk,
+    machine: Machine,
+    post: Post,
+    judge: Judge,
+    workload: Workload,
+    clients: Vec<Client>,
+    streams: BTreeMap<CallId, Stream>,
+    calls: u32,
+    /// Batches of this life that the judge has seen.
+    observed: Position,
+    stepping: Vec<bool>,
+    waking: Vec<Option<Tick>>,
+    /// Clients ask.
+    is_busy: bool,
+    /// Events until the next disk operation that ends fails.
+    fault_in: Option<u64>,
+    answered: usize,
+    handled: u64,
+    report: Report,
+    /// Where lines of the trace go, if anywhere.
+    sink: Option<fn(&str)>,
+}
+
+impl std::fmt::Debug for World {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "World({:?}, {:?})", self.plan, self.report)
+    }
+}
+
+fn plan(prng: &mut Prng) -> Plan {
+    let cores = 1 + prng.below(2) as u16;
+    let shards = [1, 2, 5][prng.below(3) as usize];
+    let mut plan = Plan::new(cores, shards, prng.next_u64());
+    plan.layout.depth = 1 + prng.below(3) as usize;
+    plan.layout.segment_bytes = 4096 * (24 + prng.below(40));
+    // One core may publish more in a step than a small ring shows to an observer.
+    plan.ring = if cores == 1 { 1024 } else { [32, 64, 1024][prng.below(3) as usize] };
+    plan.node.watch_stream_bytes = [300, 2_000, 4 << 20][prng.below(3) as usize];
+    if prng.percent(8) {
+        plan.node.quota_bytes = Some(20_000 + prng.below(60_000));
+    }
+    plan
+}
+
+/// Runs a seed to its end.
+///
+/// # Panics
+/// If anything is not as it has to be; the message says what.
+#[must_use]
+pub fn run(seed: u64, sink: Option<fn(&str)>) -> Report {
+    let mut prng = Prng::new(seed);
+    let plan = plan(&mut prng);
+    let disk = Disk::default();
+    let clock = Clock::new(Tick(MS));
+    let machine = Machine::boot(&plan, &disk, false, clock.now());
+    let machine = machine.expect("an empty disk is a new member's");
+    let workload = Workload::new(prng.next_u64());
+    let mut judge = Judge::default();
+    judge.has_quota = plan.node.quota_bytes.is_some();
+    let cores = usize::from(plan.cores);
+    let mut world = World {
+        prng,
+        clock,
+        disk,
+        machine,
+        post: Post::default(),
+        judge,
+        workload,
+        clients: Vec::new(),
+        streams: BTreeMap::new(),
+        calls: 0,
+        observed: 0,
+        stepping: vec![false; cores],
+        waking: vec![None; cores],
+        is_busy: false,
+        fault_in: None,
+        answered: 0,
+        handled: 0,
+        report: Report::default(),
+        sink,
+        plan,
+    };
+    world.note(|world| format!("{:?}", world.plan));
+    world.live();
+    world.report.revision = world.judge.model().revision().0;
+    world.report.judged = world.judge.judged;
+    world.report
+}
+
+impl World {
+    fn note(&mut self, line: impl FnOnce(&World) -> String) {
+        let line = line(self);
+        let crc = crc32c::crc32c_append(self.clock.now().0 as u32, line.as_bytes());
+        self.report.trace = self.report.trace.rotate_left(9) ^ u64::from(crc);
+        if let Some(sink) = self.sink {
+            sink(&format!("{:>12} {line}", self.clock.now().0 / US));
+        }
+    }
+
+    fn live(&mut self) {
+        let lives = 1 + self.prng.below(4);
+        for life in 1..=lives {
+            self.open();
+            let target = self.answered + 10 + self.prng.below(120) as usize;
+            self.is_busy = true;
+            self.begin_clients();
+            if self.prng.percent(12) {
+                self.fault_in = Some(self.prng.below(40));
+            }
+            let crash_in = self.prng.percent(50).then(|| self.prng.below(3_000));
+            let mut handled = 0;
+            while self.answered < target && self.machine.halted.is_none() {
+                if crash_in.is_some_and(|at| handled >= at) {
+                    break;
+                }
+                handled += 1;
+                self.turn();
+            }
+            self.fault_in = None;
+            let ends_well = self.machine.halted.is_none() && crash_in.is_none();
+            if life == lives || ends_well && self.prng.percent(50) {
+                if self.machine.halted.is_some() {
+                    self.restart();
+                    self.open();
+                }
+                self.rest();
+            }
+            if life < lives {
+                if self.machine.halted.is_some() {
+                    self.report.halts += 1;
+                }
+                self.restart();
+            }
+        }
+        self.expire();
+        self.stop_well();
+    }
+
+    // --- lives ----------------------------------------------------------------------------
+
+    /// Runs until the member serves.
+    fn open(&mut self) {
+        for core in self.machine.topology.all_cores() {
+            self.wake(core, 0);
+        }
+        let deadline = self.clock.now().plus_ms(60_000);
+        while !self.machine.is_open() {
+            self.turn();
+            assert!(self.clock.now() < deadline, "the member does not open");
+            assert!(self.machine.halted.is_none(), "a fault that nobody caused");
+        }
+        self.judge.opened(self.clock.now());
+        self.note(|world| format!("open at {}", world.machine.shared.visible_revision()));
+    }
+
+    /// The process ends as it stands, and another begins.
+    fn restart(&mut self) {
+        let end = if self.prng.percent(60) { End::PowerCut } else { End::Killed };
+        self.note(|_| format!("{end:?}"));
+        self.begin_disk();
+        self.disk.crash(end, &mut self.prng);
+        self.boot();
+        self.report.crashes += 1;
+    }
+
+    fn boot(&mut self) {
+        self.judge.crashed();
+        self.clock.clear();
+        self.post = Post::default();
+        self.clients.clear();
+        self.streams.clear();
+        self.observed = 0;
+        self.stepping.fill(false);
+        self.waking.fill(None);
+        self.is_busy = false;
+        if self.prng.percent(20) {
+            self.plan.layout.depth = 1 + self.prng.below(3) as usize;
+            self.plan.node.seed = self.prng.next_u64();
+        }
+        self.clock.after_ns(5 * MS, Event::Step(CoreId(0)));
+        let _ = self.clock.advance();
+        let machine = Machine::boot(&self.plan, &self.disk, true, self.clock.now());
+        self.machine = machine.unwrap_or_else(|corrupt| panic!("the log was refused: {corrupt}"));
+        self.report.torn += usize::from(self.machine.verdict != Verdict::Clean);
+    }
+
+    /// Clients fall silent and everything under way ends; then everything is compared.
+    fn rest(&mut self) {
+        self.is_busy = false;
+        let deadline = self.clock.now().plus_ms(120_000);
+        while self.judge.waiting() > 0 {
+            self.turn();
+            assert!(self.clock.now() < deadline, "answers do not come: {:?}", self.clients);
+        }
+        for core in self.machine.topology.all_cores() {
+            for request in [Request::HashKv(Revision(0)), Request::Range(everything())] {
+                self.ask(core, request);
+            }
+        }
+        self.idle(300);
+        let revision = self.machine.shared.visible_revision();
+        for call in self.streams.keys().copied().collect::<Vec<_>>() {
+            self.ask_progress(call);
+        }
+        self.idle(100);
+        for stream in self.streams.values_mut() {
+            stream.rests(&self.judge.history);
+            let told = stream.told == revision || !stream.may_progress(revision);
+            assert!(told, "{:?} was not told of progress to {revision}", stream.call);
+        }
+        self.judge.rest();
+        self.note(|world| format!("rest: {} judged", world.judge.judged));
+    }
+
+    /// Time passes until every lease has ended.
+    fn expire(&mut self) {
+        let ttl_s = self.judge.model().leases().iter().map(|(_, ttl_s)| *ttl_s).max();
+        let Some(ttl_s) = ttl_s else { return };
+        self.idle(ttl_s.unsigned_abs() * 1_000 + 1_000 + 2_000);
+        self.ask(CoreId(0), Request::LeaseLeases);
+        self.rest();
+        let left = self.judge.model().leases();
+        assert!(left.is_empty() || self.has_alarm(), "leases outlive their time: {left:?}");
+    }
+
+    fn has_alarm(&self) -> bool {
+        !self.judge.model().alarms().is_empty()
+    }
+
+    /// A clean stop leaves a log that is whole and says so, and notices rot.
+    fn stop_well(&mut self) {
+        self.machine.stop();
+        self.wake(CoreId(0), 0);
+        let deadline = self.clock.now().plus_ms(10_000);
+        while !self.machine.is_stopped() {
+            self.turn();
+            assert!(self.clock.now() < deadline, "the member does not stop");
+        }
+        self.disk.crash(End::PowerCut, &mut self.prng);
+        self.boot();
+        assert_eq!(self.machine.verdict, Verdict::Clean, "the log after a clean stop");
+        self.open();
+        self.rest();
+        self.machine.stop();
+        self.wake(CoreId(0), 0);
+        while !self.machine.is_stopped() {
+            self.turn();
+        }
+        self.disk.crash(End::Killed, &mut self.prng);
+        self.judge.crashed();
+        if self.disk.rot(&mut self.prng) {
+            self.clock.clear();
+            match Machine::boot(&self.plan, &self.disk, true, self.clock.now()) {
+                Err(corrupt) => self.note(|_| format!("rot is noticed: {corrupt:?}")),
+                Ok(_) => {
+                    self.boot();
+                    self.open();
+                }
+            }
+        }
+    }
+
+    // --- one thing after the other ----------------------------------------------------------
+
+    /// Lets time pass.
+    fn idle(&mut self, ms: u64) {
+        let until = self.clock.now().plus_ms(ms);
+        while self.clock.next_at().is_some_and(|at| at <= until) {
+            self.turn();
+        }
+    }
+
+    fn turn(&mut self) {
+        self.handled += 1;
+        assert!(self.handled < EVENTS_MAX, "the world spins");
+        let event = self.clock.advance().expect("a member always waits for its next tick");
+        match event {
+            Event::Step(core) => self.step(core),
+            Event::Wake(core, at) => {
+                if self.waking[usize::from(core.0)] == Some(at) {
+                    self.wake(core, 0);
+                }
+            }
+            Event::Mail(from, to) => {
+                let mail = self.post.take(from, to).expect("mail arrives once");
+                self.machine.give(to, Input::Mail(from, mail));
+                self.wake_soon(to);
+            }
+            Event::Disk(token) => self.disk_done(token),
+            Event::Act(client) => self.act(client),
+            Event::Watch => self.watch(),
+            Event::Drain(call) => self.drain(call),
+        }
+    }
+
+    fn wake_soon(&mut self, core: CoreId) {
+        let pause = if self.prng.percent(3) { 3 * MS } else { 20 * US };
+        let pause = self.prng.below(pause);
+        self.wake(core, pause);
+    }
+
+    fn wake(&mut self, core: CoreId, pause_ns: u64) {
+        if !std::mem::replace(&mut self.stepping[usize::from(core.0)], true) {
+            self.clock.after_ns(pause_ns, Event::Step(core));
+        }
+    }
+
+    fn step(&mut self, core: CoreId) {
+        self.stepping[usize::from(core.0)] = false;
+        let now = self.clock.now();
+        let again = self.machine.step(core, now);
+        let (_, committed) = self.machine.shared.committed();
+        while self.observed < committed {
+            self.observed += 1;
+            let batch = self.machine.shared.batch(self.observed);
+            let batch = batch.expect("the ring shows what was published in one step");
+            self.judge.committed(&batch, now);
+            self.note(|_| format!("committed {} to revision {}", batch.index, batch.last));
+        }
+        self.judge.visible(self.machine.shared.visible());
+        if again.more {
+            self.wake(core, 5 * US);
+        }
+        self.waking[usize::from(core.0)] = again.wake_at;
+        if let Some(at) = again.wake_at {
+            self.clock.at(Tick(at.0.max(now.0 + US)), Event::Wake(core, at));
+        }
+        for (from, to, mail) in std::mem::take(&mut self.machine.sent) {
+            let delay = if self.prng.percent(5) { 5 * MS } else { 50 * US };
+            let delay = self.prng.below(delay);
+            let at = self.post.send(now, (from, to), mail, delay);
+            self.clock.at(at, Event::Mail(from, to));
+        }
+        self.begin_disk();
+        for (core, call, reply) in std::mem::take(&mut self.machine.replies) {
+            self.answer(core, call, reply);
+        }
+        self.tell();
+    }
+
+    // --- disk -----------------------------------------------------------------------------
+
+    fn begin_disk(&mut self) {
+        for op in std::mem::take(&mut self.machine.disk) {
+            let delay = if self.prng.percent(5) { 20 * MS } else { MS };
+            let delay = 20 * US + self.prng.below(delay);
+            self.clock.after_ns(delay, Event::Disk(op.token));
+            self.disk.begin(op);
+        }
+    }
+
+    fn disk_done(&mut self, token: Token) {
+        let mut result = Ok(());
+        if let Some(left) = &mut self.fault_in {
+            *left = left.saturating_sub(1);
+            if *left == 0 {
+                self.fault_in = None;
+                let full = self.prng.percent(40);
+                result = Err(if full { DiskFault::NoSpace } else { DiskFault::Os(5) });
+                self.note(|_| format!("{token:?} fails: {result:?}"));
+            }
+        }
+        let is_final = result.is_err() && self.disk.is_write(token);
+        match result {
+            Ok(()) => self.disk.finish(token),
+            Err(_) => self.disk.fail(token, &mut self.prng),
+        }
+        self.machine.give(Topology::ORDERER, Input::Disk(token.0, result));
+        if is_final {
+            self.step(Topology::ORDERER);
+            assert!(self.machine.halted.is_some(), "a member lives on without its log");
+        } else {
+            self.wake_soon(Topology::ORDERER);
+        }
+    }
+
+    // --- clients --------------------------------------------------------------------------
+
+    fn begin_clients(&mut self) {
+        let cores = u64::from(self.plan.cores);
+        for client in 0..2 + self.prng.below(10) as usize {
+            let core = CoreId(self.prng.below(cores) as u16);
+            self.clients.push(Client { core, calls: 0, op: None, follow_up: None });
+            let at = self.clients.len() - 1;
+            let _ = client;
+            self.clock.after_ns(self.prng.below(MS), Event::Act(at));
+        }
+        self.clock.after_ns(self.prng.below(MS), Event::Watch);
+    }
+
+    fn act(&mut self, at: usize) {
+        if !self.is_busy || self.clients[at].op.is_some() {
+            return;
+        }
+        if let Some(request) = self.clients[at].follow_up.take() {
+            self.send(at, request.clone(), request);
+            return;
+        }
+        let newest = self.machine.shared.newest_taken();
+        let (request, checked) = self.workload.next(self.judge.model(), newest);
+        self.send(at, request, checked);
+    }
+
+    /// An operation of a client of its own.
+    fn ask(&mut self, core: CoreId, request: Request) {
+        self.clients.push(Client { core, calls: 0, op: None, follow_up: None });
+        self.send(self.clients.len() - 1, request.clone(), request);
+    }
+
+    fn send(&mut self, at: usize, request: Request, checked: Request) {
+        let visible = self.machine.shared.visible();
+        let id = self.judge.sent(request.clone(), visible, self.clock.now());
+        let client = &mut self.clients[at];
+        client.calls += 1;
+        let call = CallId { connection: at as u32, call: client.calls };
+        let core = client.core;
+        client.op = Some((id, call, request));
+        self.machine.give(core, Input::Call(call, checked.clone()));
+        self.note(|_| format!("#{id} {core} {checked:?}"));
+        self.wake_soon(core);
+    }
+
+    fn answer(&mut self, core: CoreId, call: CallId, reply: Reply) {
+        let at = call.connection as usize;
+        let client = &mut self.clients[at];
+        let (id, expected, request) = client.op.take().expect("an answer to what was asked");
+        assert_eq!((expected, client.core), (call, core), "an answer to another call");
+        self.answered += 1;
+        if self.prng.percent(30) {
+            client.follow_up = Workload::next_page(&request, &reply);
+        }
+        if let Ok(Answer::LeaseGrant { id, .. }) = &reply {
+            assert!(id.0 != 0, "a lease without a name");
+        }
+        self.note(|_| format!("#{id} answered: {}", shown(&reply)));
+        let (_, committed) = self.machine.shared.committed();
+        self.judge.answered(id, reply, committed);
+        let pause = match self.prng.below(100) {
+            0..70 => 200 * US,
+            70..98 => 3 * MS,
+            _ => 3_000 * MS,
+        };
+        let pause = self.prng.below(pause);
+        self.clock.after_ns(pause, Event::Act(at));
+    }
+
+    // --- watches --------------------------------------------------------------------------
+
+    fn watch(&mut self) {
+        if !self.is_busy {
+            return;
+        }
+        let next = 50 * US + self.prng.below(4 * MS);
+        self.clock.after_ns(next, Event::Watch);
+        let known = self.streams.len() as u64;
+        let (committed, _) = self.machine.shared.committed();
+        let pick = self.prng.below(known.max(1)) as usize;
+        let picked = self.streams.keys().nth(pick).copied();
+        match (self.prng.below(100), picked) {
+            (_, None) | (0..15, _) if known < 6 => {
+                self.calls += 1;
+                let core = CoreId(self.prng.below(u64::from(self.plan.cores)) as u16);
+                let call = CallId { connection: 1_000_000, call: self.calls };
+                let pace = [US, 100 * US, 20 * MS][self.prng.below(3) as usize];
+                self.streams.insert(call, Stream::new(core, call, pace));
+                self.create(call, committed);
+            }
+            (0..60, Some(call)) => self.create(call, committed),
+            (60..75, Some(call)) => {
+                let ids = self.streams[&call].ids();
+                if !ids.is_empty() {
+                    let watch_id = ids[self.prng.below(ids.len() as u64) as usize];
+                    let cancel = pb::WatchCancelRequest { watch_id };
+                    self.tell_hub(call, RequestUnion::CancelRequest(cancel));
+                }
+            }
+            (75..95, Some(call)) => self.ask_progress(call),
+            (_, Some(call)) => {
+                if let Some(stream) = self.streams.remove(&call) {
+                    self.machine.give(stream.core, Input::Gone(call));
+                    self.wake_soon(stream.core);
+                }
+            }
+            (_, None) => {}
+        }
+    }
+
+    fn create(&mut self, call: CallId, committed: Revision) {
+        let create = self.workload.watch(self.judge.model(), committed);
+        let stream = self.streams.get_mut(&call).expect("a stream that is open");
+        stream.creates(create.clone(), committed);
+        self.tell_hub(call, RequestUnion::CreateRequest(create));
+    }
+
+    fn ask_progress(&mut self, call: CallId) {
+        let (committed, _) = self.machine.shared.committed();
+        let stream = self.streams.get_mut(&call).expect("a stream that is open");
+        stream.asks_progress(committed);
+        self.tell_hub(call, RequestUnion::ProgressRequest(pb::WatchProgressRequest {}));
+    }
+
+    fn tell_hub(&mut self, call: CallId, request: RequestUnion) {
+        let core = self.streams[&call].core;
+        self.note(|_| format!("{call:?} {core} {request:?}"));
+        let request = pb::WatchRequest { request_union: Some(request) };
+        self.machine.give(core, Input::Call(call, Request::Watch(request)));
+        self.wake_soon(core);
+    }
+
+    /// Messages reach their streams.
+    fn tell(&mut self) {
+        for (core, call, message) in std::mem::take(&mut self.machine.told) {
+            // What was on its way when the client left is lost.
+            if !self.streams.contains_key(&call) {
+                continue;
+            }
+            self.note(|_| format!("{call:?} {core} told {message:?}"));
+            let compact = self.judge.compact();
+            let standing = Standing {
+                history: &self.judge.history,
+                visible: self.machine.shared.visible_revision(),
+                compact,
+            };
+            let stream = self.streams.get_mut(&call).expect("looked for above");
+            assert_eq!(stream.core, core, "a message from another core");
+            let before = stream.events;
+            stream.takes(&message, &standing);
+            self.report.events += stream.events - before;
+            let pace = stream.pace_ns;
+            let delay = self.prng.below(pace);
+            self.clock.after_ns(delay, Event::Drain(call));
+        }
+    }
+
+    fn drain(&mut self, call: CallId) {
+        let Some(stream) = self.streams.get_mut(&call) else { return };
+        let Some(bytes) = stream.queued.pop_front() else { return };
+        let core = stream.core;
+        self.machine.give(core, Input::Drained(call, bytes));
+        self.wake_soon(core);
+    }
+}
+
+fn everything() -> pb::RangeRequest {
+    let zero = bytes::Bytes::from_static(&[0]);
+    pb::RangeRequest { key: zero.clone(), range_end: zero, ..pb::RangeRequest::default() }
+}
