@@ -199,7 +199,7 @@ pub struct Duplex<Q, A> {
 
 impl<Q, A> Duplex<Q, A> {
     pub fn send(&self, request: Q) {
-        self.requests.send(request).ok().expect("the stream is open");
+        assert!(self.requests.send(request).is_ok(), "the stream is open");
     }
 
     /// The next answer.
@@ -265,7 +265,7 @@ impl Client {
         A: prost::Message + Default + 'static,
     {
         let (requests, received) = mpsc::unbounded_channel();
-        requests.send(first).ok().expect("an open channel");
+        assert!(requests.send(first).is_ok(), "the channel is open");
         let outgoing = stream::unfold(received, |mut received| async {
             received.recv().await.map(|request| (request, received))
         });

@@ -302,7 +302,7 @@ impl Leader {
                 let lags = self.published - here.shared.consumed(core);
                 let half = here.shared.ring_batches() / 2;
                 // A core that lags is rung at every sixteenth batch from half the ring on.
-                let rung = lags >= half && lags % 16 == 0;
+                let rung = lags >= half && lags.is_multiple_of(16);
                 if concerned || rung || here.shared.wants_committed(core) {
                     out.mail.push((core, Mail::Ring));
                 }
