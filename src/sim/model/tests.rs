@@ -41,7 +41,7 @@ fn check(steps: Vec<(Request, &str)>) {
 #[test]
 fn revisions_follow_changes() {
     check(vec![
-        (Request::Range(range("k", "")), "range at 1: 0 keys, more false, keys only false"),
+        (Request::Range(range("k", "")), "range at 1: 0 keys, more false"),
         (Request::DeleteRange(delete("k", "")), "deleted 0 at 1"),
         (Request::Txn(txn(vec![])), "txn at 1, succeeded true"),
         (Request::Put(put("k", "1")), "put at 2"),
@@ -58,7 +58,7 @@ fn revisions_follow_changes() {
         (Request::Put(put("k", "2")), "put at 5"),
         (
             Request::Range(range("k", "")),
-            "range at 5: 1 keys, more false, keys only false \
+            "range at 5: 1 keys, more false \
              Record(\"k\" at 5.0 create 5 version 1 lease 0)=2",
         ),
     ]);
@@ -77,9 +77,9 @@ fn ranges_within_a_write_txn_see_it_from_the_first_change_on() {
         (
             Request::Txn(all),
             "txn at 2, succeeded true \
-             (range at 1: 0 keys, more false, keys only false) \
+             (range at 1: 0 keys, more false) \
              (succeeded true (put at 2)) \
-             (range at 2: 1 keys, more false, keys only false)",
+             (range at 2: 1 keys, more false)",
         ),
         (Request::Txn(ahead), "FutureRevision"),
     ]);
@@ -168,9 +168,9 @@ fn compaction_refuses_below_and_reads_at_its_revision() {
         (compact(3), "Header(Revision(3))"),
         (compact(3), "Compacted"),
         (at(2), "Compacted"),
-        (at(3), "range at 3: 0 keys, more false, keys only false"),
+        (at(3), "range at 3: 0 keys, more false"),
         (at(4), "FutureRevision"),
-        (at(-1), "range at 3: 0 keys, more false, keys only false"),
+        (at(-1), "range at 3: 0 keys, more false"),
         (in_txn(-1), "Compacted"),
     ]);
 }
