@@ -321,9 +321,6 @@ impl Leader {
             let refuse = |origin| Decided::unchanged(origin, Err(Reject::Corrupt), rests);
             return Ok(origin.map(refuse).unwrap_or_default());
         }
-        if let Some(origin) = origin.filter(|_| self.conditions(here).corrupt) {
-            return Ok(Decided::unchanged(origin, Err(Reject::Corrupt), operation.rests));
-        }
         for id in ids {
             let keys = operation.gathered.lease_keys(*id)?;
             if origin.is_none() && !self.is_due(*id, here.now) {
@@ -368,8 +365,9 @@ impl Leader {
         rests: Rests,
     ) -> Decided {
         let newest = here.shared.newest_taken();
-        let refusal = if self.conditions(here).corrupt {
-            Some((Reject::Corrupt, rests))
+        let refusal = if self.is_corrupt() {
+            let in_flight = rests.in_flight || self.is_unsettled(here);
+            Some((Reject::Corrupt, Rests { in_flight, ..rests }))
         } else if at <= self.compact_evaluated() {
             let in_flight = self.compact_evaluated() > here.shared.compact_revision();
             Some((Reject::Compacted, Rests { in_flight, ..rests }))
@@ -431,7 +429,7 @@ impl Decided {
     /// Nothing changes. The answer leaves at once unless it rests on what is in flight.
     fn unchanged(origin: Origin, reply: Reply, rests: Rests) -> Decided {
         if rests.in_flight {
-            return Decided { proposals: vec![mark(origin, reply)], answer: None };
+            return Decided { proposals: vec![mark(origin, reply, rests.revision)], answer: None };
         }
         Decided { proposals: Vec::new(), answer: Some((origin, reply)) }
     }
@@ -456,8 +454,10 @@ pub(super) fn prepared(origin: Origin, reply: Reply) -> Prepared {
     Prepared { core: origin.core, call: origin.call, reply }
 }
 
-/// An answer that changes nothing and waits for everything before it.
-pub(super) fn mark(origin: Origin, reply: Reply) -> Proposal {
+/// An answer that changes nothing and waits for everything before it, and for a revision that it
+/// shows.
+pub(super) fn mark(origin: Origin, reply: Reply, rests_on: Revision) -> Proposal {
     let answer = Some(prepared(origin, reply));
-    Proposal { place: Place::Mark, effects: Vec::new(), bytes: 0, credit: 0, answer }
+    let place = Place::Mark(rests_on);
+    Proposal { place, effects: Vec::new(), bytes: 0, credit: 0, answer }
 }

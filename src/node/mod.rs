@@ -271,6 +271,12 @@ impl Core {
         self.hub_step(out);
         self.own_mail(out);
         out.more |= !self.here.own.is_empty();
+        // Said before looking: what is published from here on rings this core.
+        let parked = self.shards.iter().any(ShardRole::is_parked);
+        self.here.shared.want_committed(self.here.core, parked);
+        let (_, committed) = self.here.shared.committed();
+        let behind = |role: &ShardRole| role.is_parked() && role.position() < committed;
+        out.more |= self.shards.iter().any(behind);
     }
 
     fn input(&mut self, input: Input, out: &mut Outbox) {

@@ -14,7 +14,7 @@ use crate::base::effect::{AlarmKind, Effect};
 use crate::base::limits::{CUT_SLICE_CHANGES, READ_SLICE_BYTES, READ_SLICE_RECORDS};
 use crate::base::reject::Reject;
 use crate::base::shared::Position;
-use crate::base::{Revision, ShardId, Term};
+use crate::base::{LeaseId, Revision, ShardId, Term};
 use crate::orderer::{Place, Proposal, placed};
 use crate::shard::eval::{self, Ask, Conditions, Given, Stop, Write};
 use crate::shard::memtable::Memtable;
@@ -46,8 +46,11 @@ pub(super) struct ShardRole {
     overlay: Overlay,
     /// Alarms in force, those in flight included.
     alarms: BTreeSet<(u64, AlarmKind)>,
-    /// Changes of alarms that are decided and not applied.
-    alarms_in_flight: u32,
+    /// Changes of alarms that were released and are not applied; below 0 while one is applied
+    /// whose release is still on its way.
+    alarms_in_flight: i32,
+    /// Leases whose end is applied before its release has come.
+    ended_early: BTreeSet<LeaseId>,
     /// Compact revision, one in flight included.
     compact: Revision,
     /// Consumed up to here.
@@ -72,6 +75,7 @@ impl ShardRole {
             overlay: Overlay::default(),
             alarms: BTreeSet::new(),
             alarms_in_flight: 0,
+            ended_early: BTreeSet::new(),
             compact: Revision(-1),
             position: 0,
             applied: Revision::EMPTY,
@@ -86,6 +90,11 @@ impl ShardRole {
 
     pub(super) fn id(&self) -> ShardId {
         self.id
+    }
+
+    /// Whether it waits for a revision to be applied.
+    pub(super) fn is_parked(&self) -> bool {
+        self.parked.is_some()
     }
 
     /// How far the ring is consumed.
@@ -152,7 +161,7 @@ impl ShardRole {
             other => unreachable!("{other:?} is no write of one shard"),
         };
         let conditions = self.conditions(here);
-        let view = Newest::new(&self.store, &self.overlay);
+        let view = Newest::new(&self.store, &self.overlay, self.applied);
         let plan = match eval::plan(&view, &conditions, write) {
             Ok(plan) => plan,
             Err(Stop::Missing) => {
@@ -199,7 +208,7 @@ impl ShardRole {
     /// What an evaluation rests on: what it read, and alarms and a compaction in flight.
     fn rests(&self, view: &Newest<'_>) -> Rests {
         let rests = view.rests();
-        let unsettled = self.alarms_in_flight > 0 || self.compact > self.store.compact_revision();
+        let unsettled = self.alarms_in_flight != 0 || self.compact > self.store.compact_revision();
         Rests { in_flight: rests.in_flight || unsettled, ..rests }
     }
 
@@ -216,7 +225,7 @@ impl ShardRole {
 
     fn unchanged(here: &mut Here, origin: Origin, reply: Reply, rests: Rests, out: &mut Outbox) {
         if rests.in_flight {
-            let mail = Mail::Propose(coordinator::mark(origin, reply));
+            let mail = Mail::Propose(coordinator::mark(origin, reply, rests.revision));
             here.send(Topology::ORDERER, mail, out);
         } else {
             here.answer(origin, reply, out);
@@ -248,7 +257,7 @@ impl ShardRole {
         asks: Vec<Ask>,
         out: &mut Outbox,
     ) {
-        let view = Newest::new(&self.store, &self.overlay);
+        let view = Newest::new(&self.store, &self.overlay, self.applied);
         let mut given: Vec<(Ask, Given)> = Vec::with_capacity(asks.len());
         for ask in &asks {
             match view.give(ask) {
@@ -273,13 +282,16 @@ impl ShardRole {
         out: &mut Outbox,
     ) {
         assert_eq!(self.latched, Some(operation), "released by an operation without the latch");
-        for record in &release.records {
+        // The log may be faster than the mail: what is applied is not in flight any more.
+        for record in release.records.iter().filter(|record| record.revision > self.applied) {
             self.overlay.insert(record);
         }
         for effect in &release.effects {
             match effect {
                 Effect::Revoke { id } => {
-                    self.overlay.leases_gone.insert(*id);
+                    if !self.ended_early.remove(id) {
+                        self.overlay.leases_gone.insert(*id);
+                    }
                 }
                 Effect::Compact { at } => self.compact = self.compact.max(*at),
                 Effect::Alarm { member, kind, raised } => {
@@ -344,7 +356,9 @@ impl ShardRole {
                 Effect::Grant { id, .. } => self.store.grant(*id),
                 Effect::Revoke { id } => {
                     self.store.revoke(*id);
-                    self.overlay.leases_gone.remove(id);
+                    if !self.overlay.leases_gone.remove(id) && self.open {
+                        self.ended_early.insert(*id);
+                    }
                 }
                 Effect::Compact { at } => {
                     self.store.compact(*at);
@@ -352,9 +366,9 @@ impl ShardRole {
                 }
                 Effect::Alarm { member, kind, raised } => {
                     // What this term decided is in force since its release.
-                    match self.alarms_in_flight.checked_sub(1) {
-                        Some(left) => self.alarms_in_flight = left,
-                        None => self.set_alarm(*member, *kind, *raised),
+                    self.alarms_in_flight -= i32::from(self.open);
+                    if self.alarms_in_flight <= 0 {
+                        self.set_alarm(*member, *kind, *raised);
                     }
                 }
             }
@@ -365,7 +379,6 @@ impl ShardRole {
         let Some((_, asks)) = self.parked.take_if(|(wanted, _)| *wanted <= self.applied) else {
             return;
         };
-        here.shared.want_committed(here.core, false);
         match self.latched {
             Some(operation) => self.answer_latch(here, operation, asks, out),
             None => self.run_queue(here, out),

@@ -42,14 +42,17 @@ impl Overlay {
 pub(super) struct Newest<'a> {
     store: &'a Memtable,
     overlay: &'a Overlay,
+    /// What the store stands at.
+    applied: Revision,
     rests: Cell<Rests>,
     /// A revision in flight that was asked for as an old one.
     wants_applied: Cell<Option<Revision>>,
 }
 
 impl<'a> Newest<'a> {
-    pub(super) fn new(store: &'a Memtable, overlay: &'a Overlay) -> Newest<'a> {
-        Newest { store, overlay, rests: Cell::default(), wants_applied: Cell::new(None) }
+    pub(super) fn new(store: &'a Memtable, overlay: &'a Overlay, applied: Revision) -> Newest<'a> {
+        let (rests, wants_applied) = (Cell::default(), Cell::new(None));
+        Newest { store, overlay, applied, rests, wants_applied }
     }
 
     pub(super) fn rests(&self) -> Rests {
@@ -121,11 +124,14 @@ impl View for Newest<'_> {
     }
 
     fn range_at(&self, range: &KeyRange, at: Revision, limit: u64) -> Result<Page, Missing> {
-        // Nothing else in flight can be older than a revision that was taken.
-        let in_flight = self.overlay.records.values().any(|record| record.revision <= at);
-        if in_flight {
-            self.wants_applied.set(self.wants_applied.get().max(Some(at)));
-            return Err(Missing);
+        if at > self.applied {
+            // The overlay holds the newest version of a key alone, not the one at `at`.
+            if !self.overlay.records.is_empty() {
+                self.wants_applied.set(self.wants_applied.get().max(Some(at)));
+                return Err(Missing);
+            }
+            // Nothing of this shard is in flight, but the revision itself is.
+            self.rest_on(at);
         }
         Ok(page_at(self.store, range, at, limit))
     }

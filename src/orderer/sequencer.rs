@@ -18,8 +18,8 @@ pub enum Place {
     At(Revision),
     /// It took none and stands behind this one.
     Behind(Revision),
-    /// It changes nothing and stands behind everything that has arrived.
-    Mark,
+    /// It changes nothing and stands behind everything that has arrived and this revision.
+    Mark(Revision),
 }
 
 /// An evaluated operation on its way into the log.
@@ -76,9 +76,9 @@ impl Sequencer {
                 assert!(!twice, "revision {revision} was proposed twice");
             }
             Place::Behind(revision) => self.unnumbered.push_back((revision, proposal)),
-            Place::Mark => {
+            Place::Mark(rests_on) => {
                 let arrived = self.early.last_key_value().map_or(self.sequenced, |(last, _)| *last);
-                self.unnumbered.push_back((arrived, proposal));
+                self.unnumbered.push_back((arrived.max(rests_on), proposal));
             }
         }
         self.settle();
@@ -169,12 +169,12 @@ mod tests {
         let mut sequencer = Sequencer::new();
         sequencer.open_at(Revision(10));
         sequencer.offer(proposal(Place::At(Revision(12))));
-        sequencer.offer(proposal(Place::Mark));
+        sequencer.offer(proposal(Place::Mark(Revision(0))));
         assert!(sequencer.peek().is_none());
         sequencer.offer(proposal(Place::At(Revision(11))));
-        let order = [Place::At(Revision(11)), Place::At(Revision(12)), Place::Mark];
+        let order = [Place::At(Revision(11)), Place::At(Revision(12)), Place::Mark(Revision(0))];
         assert_eq!(drain(&mut sequencer), order);
-        sequencer.offer(proposal(Place::Mark));
-        assert_eq!(drain(&mut sequencer), [Place::Mark]);
+        sequencer.offer(proposal(Place::Mark(Revision(0))));
+        assert_eq!(drain(&mut sequencer), [Place::Mark(Revision(0))]);
     }
 }

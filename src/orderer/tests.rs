@@ -46,7 +46,7 @@ fn mark(call: u32) -> Proposal {
     let call = CallId { connection: 0, call };
     let reply = Err(crate::base::reject::Reject::KeyNotFound);
     let answer = Some(Prepared { core: CoreId(0), call, reply });
-    Proposal { place: Place::Mark, effects: Vec::new(), bytes: 0, credit: 0, answer }
+    Proposal { place: Place::Mark(Revision(0)), effects: Vec::new(), bytes: 0, credit: 0, answer }
 }
 
 #[test]

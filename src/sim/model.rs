@@ -373,7 +373,7 @@ impl Model {
     fn txn(&mut self, request: &pb::TxnRequest) -> Result<TxnAnswer, Reject> {
         // All compares, nested ones too, see the state before the transaction.
         let taken = self.branches_taken(request);
-        self.check_taken(&taken)?;
+        self.check_taken(&taken, &mut Vec::new())?;
         let mut answer = self.run(taken)?;
         answer.revision = Revision(self.seen_revision());
         Ok(answer)
@@ -402,10 +402,10 @@ impl Model {
     }
 
     /// What the branches taken ask is looked at as a whole before anything is written.
-    fn check_taken(&self, taken: &Taken) -> Result<(), Reject> {
+    fn check_taken(&self, taken: &Taken, deleted: &mut Vec<KeyRange>) -> Result<(), Reject> {
         for op in &taken.ops {
             match op {
-                TakenOp::Txn(nested) => self.check_taken(nested)?,
+                TakenOp::Txn(nested) => self.check_taken(nested, deleted)?,
                 TakenOp::Other(Op::RequestRange(range)) if range.revision != 0 => {
                     // Here, and only here, a negative revision is not the newest.
                     if range.revision > self.revision {
@@ -417,12 +417,19 @@ impl Model {
                 }
                 TakenOp::Other(Op::RequestPut(put)) => {
                     let needs_key = put.ignore_value || put.ignore_lease;
-                    if needs_key && !self.state.contains_key(&put.key) {
+                    // Etcd does not survive a put that keeps what the transaction has deleted.
+                    let gone = deleted.iter().any(|range| range.contains(&put.key));
+                    if needs_key && (gone || !self.state.contains_key(&put.key)) {
                         return Err(Reject::KeyNotFound);
                     }
                     if put.lease != 0 && !self.leases.contains_key(&put.lease) {
                         return Err(Reject::LeaseNotFound);
                     }
+                }
+                TakenOp::Other(Op::RequestDeleteRange(delete)) => {
+                    let range =
+                        KeyRange::from_request(delete.key.clone(), delete.range_end.clone());
+                    deleted.push(range);
                 }
                 TakenOp::Other(_) => {}
             }

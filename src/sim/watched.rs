@@ -232,7 +232,8 @@ fn saw(
         let kv = |record: &Record| mvccpb::KeyValue::decode(record.kv()).expect("own encoding");
         let previous = due.previous.as_deref().filter(|_| watcher.request.prev_kv).map(kv);
         // What a compaction has taken need not be shown, and may be.
-        let may_lack = event.prev_kv.is_none() && revision <= standing.compact;
+        let is_create = !due.record.is_tombstone() && due.record.create == revision;
+        let may_lack = is_create || event.prev_kv.is_none() && revision <= standing.compact;
         let expected = mvccpb::Event {
             r#type: i32::from(due.record.is_tombstone()),
             kv: Some(kv(&due.record)),

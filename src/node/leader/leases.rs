@@ -4,7 +4,7 @@ use super::Leader;
 use crate::base::effect::Effect;
 use crate::base::limits::{LEASE_EXPIRIES_PER_PASS, LEASE_TTL_MAX_S};
 use crate::base::reject::Reject;
-use crate::base::{LeaseId, ShardId, Tick};
+use crate::base::{LeaseId, Revision, ShardId, Tick};
 use crate::lease::{Cause, Renewal};
 use crate::node::coordinator::{Kind, prepared};
 use crate::node::mail::{LeaseLeft, Mail, Origin};
@@ -74,7 +74,7 @@ impl Leader {
         out: &mut Outbox,
     ) {
         if in_flight {
-            self.orderer.offer(crate::node::coordinator::mark(origin, Err(reject)));
+            self.orderer.offer(crate::node::coordinator::mark(origin, Err(reject), Revision(0)));
         } else {
             here.answer(origin, Err(reject), out);
         }
