@@ -329,7 +329,8 @@ impl Leader {
             if !self.lease_stands(*id) {
                 if let Some(origin) = origin {
                     let reply = Err(Reject::LeaseNotFound);
-                    let rests = Rests { in_flight: self.lease_is_going(*id), ..operation.rests };
+                    let in_flight = self.lease_is_going(*id) || self.is_unsettled(here);
+                    let rests = Rests { in_flight, ..operation.rests };
                     return Ok(Decided::unchanged(origin, reply, rests));
                 }
                 continue;
@@ -366,17 +367,17 @@ impl Leader {
     ) -> Decided {
         let newest = here.shared.newest_taken();
         let refusal = if self.is_corrupt() {
-            let in_flight = rests.in_flight || self.is_unsettled(here);
-            Some((Reject::Corrupt, Rests { in_flight, ..rests }))
+            Some(Reject::Corrupt)
         } else if at <= self.compact_evaluated() {
-            let in_flight = self.compact_evaluated() > here.shared.compact_revision();
-            Some((Reject::Compacted, Rests { in_flight, ..rests }))
+            Some(Reject::Compacted)
         } else if at > newest {
-            Some((Reject::FutureRevision, rests))
+            Some(Reject::FutureRevision)
         } else {
             None
         };
-        if let Some((reject, rests)) = refusal {
+        if let Some(reject) = refusal {
+            let in_flight = rests.in_flight || self.is_unsettled(here);
+            let rests = Rests { in_flight, ..rests };
             return origin
                 .map(|origin| Decided::unchanged(origin, Err(reject), rests))
                 .unwrap_or_default();

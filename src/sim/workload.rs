@@ -134,3 +134,10 @@ fn set_revision(request: &mut Request, at: i64) {
         _ => {}
     }
 }
+
+/// A range of every key.
+#[must_use]
+pub fn everything() -> pb::RangeRequest {
+    let zero = Bytes::from_static(&[0]);
+    pb::RangeRequest { key: zero.clone(), range_end: zero, ..pb::RangeRequest::default() }
+}
