@@ -14,6 +14,7 @@ pub mod machine;
 pub mod mail;
 pub mod model;
 pub mod requests;
+pub mod rig;
 pub mod watched;
 pub mod workload;
 pub mod world;

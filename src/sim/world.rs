@@ -50,7 +50,7 @@ struct Client {
 pub struct Report {
     /// Equal for equal runs.
     pub trace: u64,
-    /// Answers judged, watch events, lives, torn logs, halts by faults.
+    /// Answers that were found right.
     pub judged: usize,
     /// Watch events seen.
     pub events: usize,
@@ -287,8 +287,8 @@ impl World {
 
     /// Time passes until every lease has ended.
     fn expire(&mut self) {
-        let ttl_s = self.judge.model().leases().iter().map(|(_, ttl_s)| *ttl_s).max();
-        let Some(ttl_s) = ttl_s else { return };
+        let leases = self.judge.model().leases();
+        let Some(ttl_s) = leases.iter().map(|(_, ttl_s)| *ttl_s).max() else { return };
         self.idle(ttl_s.unsigned_abs() * 1_000 + 1_000 + 2_000);
         self.ask(CoreId(0), Request::LeaseLeases);
         self.rest();
@@ -397,8 +397,8 @@ impl World {
             self.clock.at(Tick(at.0.max(now.0 + US)), Event::Wake(core, at));
         }
         for (from, to, mail) in std::mem::take(&mut self.machine.sent) {
-            let delay = if self.prng.percent(5) { 5 * MS } else { 50 * US };
-            let delay = self.prng.below(delay);
+            let slowest = if self.prng.percent(5) { 5 * MS } else { 50 * US };
+            let delay = self.prng.below(slowest);
             let at = self.post.send(now, (from, to), mail, delay);
             self.clock.at(at, Event::Mail(from, to));
         }
@@ -413,8 +413,8 @@ impl World {
 
     fn begin_disk(&mut self) {
         for op in std::mem::take(&mut self.machine.disk) {
-            let delay = if self.prng.percent(5) { 20 * MS } else { MS };
-            let delay = 20 * US + self.prng.below(delay);
+            let slowest = if self.prng.percent(5) { 20 * MS } else { MS };
+            let delay = 20 * US + self.prng.below(slowest);
             self.clock.after_ns(delay, Event::Disk(op.token));
             self.disk.begin(op);
         }
@@ -581,28 +581,25 @@ impl World {
                 continue;
             }
             self.note(|_| format!("{call:?} {core} told {message:?}"));
-            let compact = self.judge.compact();
-            let standing = Standing {
-                history: &self.judge.history,
-                visible: self.machine.shared.visible_revision(),
-                compact,
-            };
+            let visible = self.machine.shared.visible_revision();
+            let (history, compact) = (&self.judge.history[..], self.judge.compact());
+            let standing = Standing { history, visible, compact };
             let stream = self.streams.get_mut(&call).expect("looked for above");
             assert_eq!(stream.core, core, "a message from another core");
             let before = stream.events;
             stream.takes(&message, &standing);
             self.report.events += stream.events - before;
-            let pace = stream.pace_ns;
-            let delay = self.prng.below(pace);
+            let delay = self.prng.below(stream.pace_ns);
             self.clock.after_ns(delay, Event::Drain(call));
         }
     }
 
     fn drain(&mut self, call: CallId) {
         let Some(stream) = self.streams.get_mut(&call) else { return };
-        let Some(bytes) = stream.queued.pop_front() else { return };
-        let core = stream.core;
-        self.machine.give(core, Input::Drained(call, bytes));
-        self.wake_soon(core);
+        if let Some(bytes) = stream.queued.pop_front() {
+            let core = stream.core;
+            self.machine.give(core, Input::Drained(call, bytes));
+            self.wake_soon(core);
+        }
     }
 }
