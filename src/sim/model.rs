@@ -419,11 +419,11 @@ impl Model {
                     let needs_key = put.ignore_value || put.ignore_lease;
                     // Etcd does not survive a put that keeps what the transaction has deleted.
                     let gone = deleted.iter().any(|range| range.contains(&put.key));
-                    if needs_key && (gone || !self.state.contains_key(&put.key)) {
-                        return Err(Reject::KeyNotFound);
-                    }
                     if put.lease != 0 && !self.leases.contains_key(&put.lease) {
                         return Err(Reject::LeaseNotFound);
+                    }
+                    if needs_key && (gone || !self.state.contains_key(&put.key)) {
+                        return Err(Reject::KeyNotFound);
                     }
                 }
                 TakenOp::Other(Op::RequestDeleteRange(delete)) => {

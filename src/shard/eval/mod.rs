@@ -148,9 +148,8 @@ pub fn plan<'a>(
         Write::Delete(delete) => Taken::Delete(delete),
         Write::Txn(txn) => choose(view, txn)?,
     };
-    let in_txn = matches!(op, Taken::Txn { .. });
     let (missing, writes) = (false, false);
-    let mut check = Check { view, conditions, in_txn, writes, missing, deleted: Vec::new() };
+    let mut check = Check { view, conditions, writes, missing, deleted: Vec::new() };
     let checked = check.op(&op);
     // What is missing may be refused before what is refused here.
     if check.missing {
@@ -193,7 +192,6 @@ fn choose<'a>(view: &impl View, txn: &'a TxnRequest) -> Result<Taken<'a>, Stop> 
 struct Check<'v, V> {
     view: &'v V,
     conditions: &'v Conditions,
-    in_txn: bool,
     writes: bool,
     missing: bool,
     /// What the transaction has deleted so far.
@@ -250,12 +248,11 @@ impl<V: View> Check<'_, V> {
         // What the transaction itself has deleted is not there to be kept.
         let deleted = || self.deleted.iter().any(|range| range.contains(&put.key));
         let no_key = keeps && (matches!(newest, Some(None)) || deleted());
-        // A put alone looks at the lease first, a transaction at the key.
-        if no_key && (self.in_txn || !no_lease) {
-            return Err(Stop::Refused(Reject::KeyNotFound));
-        }
         if no_lease {
             return Err(Stop::Refused(Reject::LeaseNotFound));
+        }
+        if no_key {
+            return Err(Stop::Refused(Reject::KeyNotFound));
         }
         Ok(())
     }
