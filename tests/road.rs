@@ -6,7 +6,7 @@
 use bytes::Bytes;
 
 use ringbolt::base::reject::Reject;
-use ringbolt::base::{LeaseId, Revision};
+use ringbolt::base::{CoreId, LeaseId, Revision};
 use ringbolt::node::Mail;
 use ringbolt::sim::machine::Plan;
 use ringbolt::sim::model::{Model, shown};
@@ -61,6 +61,18 @@ fn refused(reply: Option<Reply>) -> Reject {
     reply.expect("an answer").expect_err("a refusal")
 }
 
+/// Lets the coordinator decide what it has begun; the second core's release stays on its way.
+fn decide(rig: &mut Rig) {
+    let (first, second) = (CoreId(0), CoreId(1));
+    rig.step(0);
+    while !rig.post.on(first, second).any(|mail| matches!(mail, Mail::Release(..))) {
+        rig.deliver(0, 1, |_| false);
+        rig.step(1);
+        rig.deliver(1, 0, |_| false);
+        rig.step(0);
+    }
+}
+
 #[test]
 fn a_late_refusal_takes_no_revision() {
     let mut rig = rig();
@@ -89,11 +101,7 @@ fn a_txn_is_seen_whole_though_one_shard_has_not_applied_it() {
     let mut rig = rig();
     let (a, b) = (rig.key(0, 0), rig.key(1, 0));
     let write = rig.call(0, puts(&[&a, &b], "v"));
-    rig.step(0);
-    rig.deliver(0, 1, |mail| matches!(mail, Mail::Latch(..)));
-    rig.step(1);
-    rig.deliver(1, 0, |_| false);
-    rig.step(0);
+    decide(&mut rig);
     rig.sync();
     // Committed, and applied by the first core alone.
     rig.step(0);
@@ -110,11 +118,7 @@ fn a_release_may_be_slower_than_the_log() {
     let mut rig = rig();
     let (a, b) = (rig.key(0, 0), rig.key(1, 0));
     let write = rig.call(0, puts(&[&a, &b], "v"));
-    rig.step(0);
-    rig.deliver(0, 1, |mail| matches!(mail, Mail::Latch(..)));
-    rig.step(1);
-    rig.deliver(1, 0, |_| false);
-    rig.step(0);
+    decide(&mut rig);
     rig.sync();
     rig.step(0);
     // The second core applies what is committed, and is released only then.
