@@ -4,6 +4,8 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::mail::{
     CatchUp, Mail, OperationId, Origin, ReadAsk, ReadId, ReadShare, ReadWhat, Release, Rests,
 };
@@ -419,9 +421,19 @@ impl ShardRole {
                 Given::Page(page_at(&self.store, range, *older, *limit))
             }
             Ask::Lease(id) => Given::Lease(self.store.has_lease(*id)),
-            Ask::LeaseKeys(id) => Given::Keys(self.store.keys_of(*id)),
+            Ask::LeaseKeys(id) => Given::Keys(self.lease_keys_at(*id, at)),
         };
         (ask, given)
+    }
+
+    /// The keys that were on a lease at a revision: some of those that are, or changed since.
+    fn lease_keys_at(&self, id: LeaseId, at: Revision) -> Vec<Bytes> {
+        let changed = self.store.history(at).map(|(record, _)| record.key_bytes());
+        let mut keys: Vec<Bytes> = self.store.keys_of(id).into_iter().chain(changed).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        keys.retain(|key| self.store.at(key, at).is_some_and(|record| record.lease == id));
+        keys
     }
 
     /// One slice of a read; what is left goes behind the others.

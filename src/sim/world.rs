@@ -197,9 +197,7 @@ impl World {
                 self.rest();
             }
             if life < lives {
-                if self.machine.halted.is_some() {
-                    self.report.halts += 1;
-                }
+                self.report.halts += usize::from(self.machine.halted.is_some());
                 self.restart();
             }
         }
@@ -211,9 +209,7 @@ impl World {
 
     /// Runs until the member serves.
     fn open(&mut self) {
-        for core in self.machine.topology.all_cores() {
-            self.wake(core, 0);
-        }
+        self.machine.topology.all_cores().for_each(|core| self.wake(core, 0));
         let deadline = self.clock.now().plus_ms(60_000);
         while !self.machine.is_open() {
             self.turn();
@@ -318,7 +314,6 @@ impl World {
             self.turn();
         }
         self.disk.crash(End::Killed, &mut self.prng);
-        self.judge.crashed();
         if self.disk.rot(&mut self.prng) {
             self.clock.clear();
             match Machine::boot(&self.plan, &self.disk, true, self.clock.now()) {
@@ -492,8 +487,8 @@ impl World {
     fn answer(&mut self, core: CoreId, call: CallId, reply: Reply) {
         let at = call.connection as usize;
         let client = &mut self.clients[at];
-        let (id, expected, request) = client.op.take().expect("an answer to what was asked");
-        assert_eq!((expected, client.core), (call, core), "an answer to another call");
+        let (id, asked, request) = client.op.take().expect("an answer to what was asked");
+        assert_eq!((asked, client.core), (call, core), "an answer to another call");
         self.answered += 1;
         if self.prng.percent(30) {
             client.follow_up = Workload::next_page(&request, &reply);
