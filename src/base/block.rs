@@ -28,22 +28,29 @@ impl Blocks {
         Blocks::default()
     }
 
+    /// Makes room for `bytes` more: a run that grows step by step is copied at each.
+    pub fn reserve(&mut self, bytes: usize) {
+        let needed = (self.written + bytes).div_ceil(BLOCK_BYTES);
+        self.blocks.reserve(needed.saturating_sub(self.blocks.len()));
+    }
+
     /// Appends `bytes` behind what was written.
-    pub fn extend(&mut self, mut bytes: &[u8]) {
-        while !bytes.is_empty() {
-            let at = self.written % BLOCK_BYTES;
-            let index = self.written / BLOCK_BYTES;
-            if index == self.blocks.len() {
-                self.blocks.push(Block([0; BLOCK_BYTES]));
-            }
-            let take = bytes.len().min(BLOCK_BYTES - at);
-            let (head, tail) = bytes.split_at(take);
-            if let Some(block) = self.blocks.get_mut(index) {
-                block.0[at..at + take].copy_from_slice(head);
-            }
-            self.written += take;
-            bytes = tail;
+    pub fn extend(&mut self, bytes: &[u8]) {
+        let end = self.written + bytes.len();
+        let needed = end.div_ceil(BLOCK_BYTES);
+        if needed > self.blocks.len() {
+            self.blocks.resize(needed, Block([0; BLOCK_BYTES]));
         }
+        let mut at = self.written;
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let offset = at % BLOCK_BYTES;
+            let (head, tail) = rest.split_at(rest.len().min(BLOCK_BYTES - offset));
+            self.blocks[at / BLOCK_BYTES].0[offset..offset + head.len()].copy_from_slice(head);
+            at += head.len();
+            rest = tail;
+        }
+        self.written = end;
     }
 
     /// Bytes written, without the padding.

@@ -83,8 +83,11 @@ impl Record {
     #[must_use]
     pub fn put(fields: PutFields<'_>) -> Record {
         let PutFields { key, value, revision, sub, create, version, lease } = fields;
-        let capacity = HEADER_BYTES + 64 + key.len() + value.len();
-        let mut log = BytesMut::with_capacity(capacity);
+        // Exactly as long as it gets: every version that is kept would keep the slack, too.
+        let ints =
+            [create.0, revision.0, version, lease.0].map(int_field_len).iter().sum::<usize>();
+        let bytes = bytes_field_len(key.len()) + bytes_field_len(value.len());
+        let mut log = BytesMut::with_capacity(HEADER_BYTES + ints + bytes);
         put_header(&mut log, KIND_PUT, sub, revision, create, version, lease, key, value);
         put_bytes_field(&mut log, 1, key);
         put_int_field(&mut log, 2, create.0);
@@ -181,8 +184,7 @@ impl Record {
             log,
         };
         let value_end = record.value_start() + value_len as usize;
-        let lease_len = if lease.0 == 0 { 0 } else { 1 + varint_len(lease.0 as u64) };
-        if HEADER_BYTES + value_end + lease_len != record.log.len() {
+        if HEADER_BYTES + value_end + int_field_len(lease.0) != record.log.len() {
             return Err(Malformed("a record whose lengths do not add up"));
         }
         Ok(record)
@@ -236,8 +238,8 @@ impl Record {
     /// The encoded `KeyValue` without value and lease: what a keys-only Range shows.
     #[must_use]
     pub fn kv_without_value(&self) -> &[u8] {
-        let value_field =
-            if self.value_len == 0 { 0 } else { 1 + varint_len(u64::from(self.value_len)) };
+        let value_len = self.value_len as usize;
+        let value_field = bytes_field_len(value_len) - value_len;
         &self.log[HEADER_BYTES..HEADER_BYTES + self.value_start() - value_field]
     }
 
@@ -270,22 +272,16 @@ impl Record {
     }
 
     fn key_start(&self) -> usize {
-        let field = if self.key_len == 0 { 0 } else { 1 + varint_len(u64::from(self.key_len)) };
-        HEADER_BYTES + field
+        let key_len = self.key_len as usize;
+        HEADER_BYTES + bytes_field_len(key_len) - key_len
     }
 
     /// Offset of the value's first byte within `kv`.
     fn value_start(&self) -> usize {
-        let bytes_field = |len: u32| match len {
-            0 => 0,
-            _ => 1 + varint_len(u64::from(len)),
-        };
-        let int_field = |value: i64| match value {
-            0 => 0,
-            _ => 1 + varint_len(value as u64),
-        };
-        let ints = int_field(self.create.0) + int_field(self.revision.0) + int_field(self.version);
-        bytes_field(self.key_len) + self.key_len as usize + ints + bytes_field(self.value_len)
+        let ints = [self.create.0, self.revision.0, self.version].map(int_field_len);
+        let value_len = self.value_len as usize;
+        let value_field = bytes_field_len(value_len) - value_len;
+        bytes_field_len(self.key_len as usize) + ints.iter().sum::<usize>() + value_field
     }
 }
 
@@ -320,6 +316,16 @@ fn length_u32(bytes: &[u8]) -> u32 {
 #[must_use]
 pub fn varint_len(value: u64) -> usize {
     (64 - (value | 1).leading_zeros() as usize).div_ceil(7)
+}
+
+/// Bytes of an integer field of a low number, as [`put_int_field`] writes it.
+fn int_field_len(value: i64) -> usize {
+    if value == 0 { 0 } else { 1 + varint_len(value as u64) }
+}
+
+/// Bytes of a bytes field of a low number, as [`put_bytes_field`] writes it.
+fn bytes_field_len(len: usize) -> usize {
+    if len == 0 { 0 } else { 1 + varint_len(len as u64) + len }
 }
 
 /// Appends `value` as a protobuf varint.

@@ -26,6 +26,8 @@ use crate::base::limits;
 
 /// Rounds of one turn before others have theirs.
 const ROUNDS_MAX: usize = 8;
+/// More than this leaves at once though the node is about to answer.
+const LINGER_BYTES_MAX: usize = 4 << 10;
 /// A timer that ends so soon is asked whether it has ended already.
 const TIMER_SLACK_NS: u64 = 5_000_000;
 /// How often calls under way are looked at.
@@ -47,6 +49,7 @@ where
         heard: state.now,
         pinged: None,
         ping_pong: None,
+        lingers: false,
         timer: None,
         waker: connection_waker(&wakes),
         ready: Vec::new(),
@@ -87,6 +90,8 @@ struct Task<P> {
     /// When it was pinged since.
     pinged: Option<Tick>,
     ping_pong: Option<PingPong>,
+    /// What was gathered waits for the node's turn.
+    lingers: bool,
     timer: Option<(Tick, Sleep)>,
     waker: Waker,
     ready: Vec<usize>,
@@ -119,6 +124,9 @@ impl<P: AsyncRead + AsyncWrite + Unpin> Task<P> {
             let has_written = self.state.write();
             if has_written || self.wakes.is_wanted() || self.state.has_mail() {
                 continue;
+            }
+            if self.linger() {
+                return Ok(());
             }
             if !self.drain()? {
                 return Ok(());
@@ -204,6 +212,19 @@ impl<P: AsyncRead + AsyncWrite + Unpin> Task<P> {
         {
             connection.graceful_shutdown();
         }
+    }
+
+    /// Whether what was gathered leaves with the next turn, which follows behind the node's: the
+    /// node begins what was asked before the acknowledgement of a PING costs a system call, and
+    /// its first answers leave in the same write. Once only, so that nothing waits for long.
+    fn linger(&mut self) -> bool {
+        let has_asked = self.state.take_asked();
+        let few = 0 < self.pipe.gathered() && self.pipe.gathered() <= LINGER_BYTES_MAX;
+        self.lingers = has_asked && few && !self.lingers;
+        if self.lingers {
+            self.wakes.signal();
+        }
+        self.lingers
     }
 
     /// Writes out. True if everything has left.

@@ -41,6 +41,8 @@ pub(super) struct Connection {
     inbox: Rc<Inbox>,
     leaderless_since: Option<Tick>,
     is_stopping: bool,
+    /// The node was asked something since this was last taken.
+    has_asked: bool,
     /// Empty lists of actions, for reuse.
     scratch: Vec<Action>,
 }
@@ -65,6 +67,7 @@ impl Connection {
             inbox,
             leaderless_since: None,
             is_stopping: false,
+            has_asked: false,
             scratch: Vec::new(),
         }
     }
@@ -101,7 +104,17 @@ impl Connection {
         } else {
             self.calls.detach(number);
         }
+        self.ask(number, request);
+    }
+
+    fn ask(&mut self, number: u32, request: Request) {
+        self.has_asked = true;
         self.ctx.port.submit(self.call_id(number), request);
+    }
+
+    /// Whether the node was asked something since the last time.
+    pub(super) fn take_asked(&mut self) -> bool {
+        std::mem::take(&mut self.has_asked)
     }
 
     /// Too many writes are under way: the answer comes as any other, later.
@@ -216,9 +229,7 @@ impl Connection {
     fn perform(&mut self, index: usize, action: Action) {
         match action {
             Action::Submit(sub, request) => match (&request, self.call_of(index, sub)) {
-                (Request::Watch(_), Some(number)) => {
-                    self.ctx.port.submit(self.call_id(number), request);
-                }
+                (Request::Watch(_), Some(number)) => self.ask(number, request),
                 (_, known) => {
                     assert!(known.is_none(), "a machine used the name of a request under way");
                     self.submit(Some(index), sub, request);

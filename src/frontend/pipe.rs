@@ -96,6 +96,13 @@ impl<P: AsyncRead + AsyncWrite + Unpin> Pipe<P> {
         std::mem::take(&mut self.0.borrow_mut().is_heard)
     }
 
+    /// Bytes gathered and not written out.
+    #[must_use]
+    pub fn gathered(&self) -> usize {
+        let state = self.0.borrow();
+        state.gathered.len() - state.written
+    }
+
     /// Writes out what was gathered. Ready when nothing is left.
     ///
     /// # Errors

@@ -17,7 +17,7 @@ use crate::base::limits::{CUT_SLICE_CHANGES, READ_SLICE_BYTES, READ_SLICE_RECORD
 use crate::base::reject::Reject;
 use crate::base::shared::Position;
 use crate::base::{LeaseId, Revision, ShardId, Term};
-use crate::orderer::{Place, Proposal, placed};
+use crate::orderer::{Place, Proposal};
 use crate::shard::eval::{self, Ask, Conditions, Given, Stop, Write};
 use crate::shard::memtable::Memtable;
 use crate::shard::mvcc::cursor::Budget;
@@ -194,11 +194,10 @@ impl ShardRole {
         // From here to the send nothing refuses and nothing waits.
         let revision = here.shared.take_revision();
         let outcome = eval::materialise(&view, &plan, revision);
-        let router = here.topology.router();
         let mut effects = Vec::with_capacity(outcome.records.len());
         for record in outcome.records {
             self.overlay.insert(&record);
-            effects.push(placed(Effect::Record(record), |key| router.shard_of(key)));
+            effects.push(Placed::new(Some(self.id), Effect::Record(record)));
         }
         let bytes = effects.iter().map(|placed: &Placed| placed.effect.log_len()).sum();
         let answer = Some(coordinator::prepared(origin, Ok(outcome.answer)));

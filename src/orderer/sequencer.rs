@@ -72,6 +72,12 @@ impl Sequencer {
         match proposal.place {
             Place::At(revision) => {
                 assert!(revision > self.sequenced, "revision {revision} was proposed twice");
+                if revision == self.sequenced.next() && self.unnumbered.is_empty() {
+                    // The usual case: nothing waits for its turn.
+                    self.sequenced = revision;
+                    self.ready.push_back(proposal);
+                    return self.settle();
+                }
                 let twice = self.early.insert(revision, proposal).is_some();
                 assert!(!twice, "revision {revision} was proposed twice");
             }

@@ -30,7 +30,9 @@ pub struct Outcome {
 #[must_use]
 pub fn materialise(view: &impl View, plan: &Plan<'_>, revision: Revision) -> Outcome {
     let base = if plan.writes { revision.before() } else { revision };
-    let mut run = Run { view, base, revision, newest: BTreeMap::new(), records: Vec::new() };
+    let reads_own = matches!(&plan.op, Taken::Txn { ops, .. } if !is_single(ops));
+    let newest = BTreeMap::new();
+    let mut run = Run { view, base, revision, reads_own, newest, records: Vec::new() };
     let answer = match run.op(&plan.op) {
         OpAnswer::Range(range) => Answer::Range(range),
         OpAnswer::Put(put) => Answer::Put(put),
@@ -41,10 +43,17 @@ pub fn materialise(view: &impl View, plan: &Plan<'_>, revision: Revision) -> Out
     Outcome { records: run.records, answer }
 }
 
+/// Whether a branch is one plain operation: nothing reads what it wrote.
+fn is_single(ops: &[Taken<'_>]) -> bool {
+    matches!(ops, [] | [Taken::Range(_) | Taken::Put(_) | Taken::Delete(_)])
+}
+
 struct Run<'v, V> {
     view: &'v V,
     base: Revision,
     revision: Revision,
+    /// An operation may read what one before it wrote.
+    reads_own: bool,
     /// The transaction's own newest versions, tombstones included.
     newest: BTreeMap<Bytes, Arc<Record>>,
     records: Vec<Arc<Record>>,
@@ -127,7 +136,9 @@ impl<V: View> Run<'_, V> {
 
     fn push(&mut self, record: Record) {
         let record = Arc::new(record);
-        self.newest.insert(record.key_bytes(), Arc::clone(&record));
+        if self.reads_own {
+            self.newest.insert(record.key_bytes(), Arc::clone(&record));
+        }
         self.records.push(record);
     }
 

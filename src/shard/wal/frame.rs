@@ -142,6 +142,7 @@ pub struct SealedFrame {
     /// Its checksum: what the next entry names.
     pub checksum: u32,
     preamble: Vec<u8>,
+    payload: usize,
     chunks: Chunks,
 }
 
@@ -178,13 +179,14 @@ pub fn seal(place: &Place, head: Head, chunks: Chunks) -> SealedFrame {
     }
     let checksum = checksum_of(&out);
     out[CHECKSUM_AT..HEADER_BYTES].copy_from_slice(&checksum.to_le_bytes());
-    SealedFrame { checksum, preamble: out, chunks }
+    SealedFrame { checksum, preamble: out, payload, chunks }
 }
 
 impl SealedFrame {
     /// Appends the frame and its padding to a run of blocks that is whole so far.
     pub fn write(&self, blocks: &mut Blocks) {
         debug_assert_eq!(blocks.written() % BLOCK_BYTES, 0, "a frame begins inside a block");
+        blocks.reserve(self.preamble.len() + self.payload);
         blocks.extend(&self.preamble);
         for (bytes, _) in &self.chunks {
             blocks.extend(bytes);
