@@ -38,6 +38,17 @@ fn txn(ops: Vec<Op>) -> Request {
     Request::Txn(pb::TxnRequest { success, ..pb::TxnRequest::default() })
 }
 
+/// A Txn that does `op` if a key has so many versions.
+fn if_version(key: &Bytes, version: i64, op: Op) -> Request {
+    let compare = pb::Compare {
+        key: key.clone(),
+        target_union: Some(pb::compare::TargetUnion::Version(version)),
+        ..pb::Compare::default()
+    };
+    let success = vec![pb::RequestOp { request: Some(op) }];
+    Request::Txn(pb::TxnRequest { compare: vec![compare], success, ..pb::TxnRequest::default() })
+}
+
 fn puts(keys: &[&Bytes], value: &str) -> Request {
     txn(keys.iter().map(|key| Op::RequestPut(put_of(key, value, 0))).collect())
 }
@@ -291,4 +302,84 @@ fn a_delete_over_several_entries_takes_effect_at_once() {
         rig.step(0);
     }
     assert_eq!(count(Some(rig.ask(0, Request::Range(everything())))), (19, 0));
+}
+
+#[test]
+fn a_lease_that_is_being_granted_is_there_for_what_comes_behind_it() {
+    let mut rig = rig();
+    let b = rig.key(1, 0);
+    let granted = rig.call(0, grant(7));
+    rig.step(0);
+    // The grant stands behind revision 1 and no shard knows of it. The second core's put takes
+    // revision 2, so that what rests on it stands behind the grant too.
+    let first = rig.call(1, put(&b, "x"));
+    rig.step(1);
+    let on_it = rig.call(1, if_version(&b, 1, Op::RequestPut(put_of(&b, "y", 7))));
+    let on_none = rig.call(1, if_version(&b, 1, Op::RequestPut(put_of(&b, "y", 8))));
+    rig.step(1);
+    rig.run();
+    assert_eq!((revision(rig.reply(granted)), revision(rig.reply(first))), (1, 2));
+    assert_eq!(revision(rig.reply(on_it)), 3);
+    let Some(Ok(Answer::Txn(missed))) = rig.reply(on_none) else { panic!("no key is put") };
+    assert!(!missed.succeeded, "what was put on the lease is in flight and counts");
+    let gone = rig.ask(1, Request::Put(put_of(&b, "z", 8)));
+    assert_eq!(refused(Some(gone)), Reject::LeaseNotFound);
+}
+
+#[test]
+fn a_lease_that_is_being_granted_can_be_revoked() {
+    let mut rig = rig();
+    let b = rig.key(1, 0);
+    let granted = rig.call(0, grant(7));
+    let revoke = rig.call(0, Request::LeaseRevoke(LeaseId(7)));
+    rig.step(0);
+    let early = rig.call(1, Request::Put(put_of(&b, "x", 7)));
+    rig.step(1);
+    rig.run();
+    assert_eq!((revision(rig.reply(granted)), revision(rig.reply(revoke))), (1, 1));
+    assert_eq!(refused(rig.reply(early)), Reject::LeaseNotFound);
+}
+
+#[test]
+fn a_refusal_by_a_lease_that_is_going_waits_for_its_end() {
+    let mut rig = rig();
+    let b = rig.key(1, 0);
+    assert!(rig.ask(0, grant(7)).is_ok());
+    let revoke = rig.call(0, Request::LeaseRevoke(LeaseId(7)));
+    decide(&mut rig);
+    rig.deliver(0, 1, |_| false);
+    rig.step(1);
+    let late = rig.call(1, Request::Put(put_of(&b, "x", 7)));
+    for _ in 0..3 {
+        rig.step(1);
+        rig.deliver(1, 0, |_| false);
+        rig.step(0);
+        rig.deliver(0, 1, |_| false);
+    }
+    assert!(rig.reply(late).is_none(), "the end of the lease may be lost yet");
+    rig.run();
+    assert_eq!(revision(rig.reply(revoke)), 1);
+    assert_eq!(refused(rig.reply(late)), Reject::LeaseNotFound);
+}
+
+#[test]
+fn an_answer_by_grace_of_a_cleared_alarm_shows_no_older_revision() {
+    let mut rig = rig();
+    let (a, b) = (rig.key(0, 0), rig.key(1, 0));
+    let alarm = |action| Request::Alarm(pb::AlarmRequest { action, member_id: 1, alarm: 1 });
+    assert_eq!(revision(Some(rig.ask(1, put(&b, "v")))), 2);
+    assert!(rig.ask(0, alarm(1)).is_ok());
+    let delete = pb::DeleteRangeRequest { key: b.clone(), ..pb::DeleteRangeRequest::default() };
+    let deleted = rig.call(1, Request::DeleteRange(delete));
+    rig.step(1);
+    let cleared = rig.call(0, alarm(2));
+    decide(&mut rig);
+    // Of what this reads nothing is in flight. Under the alarm it would be refused, and the
+    // alarm is cleared behind revision 3.
+    let missed = rig.call(0, if_version(&a, 1, Op::RequestPut(put_of(&a, "w", 0))));
+    rig.step(0);
+    assert!(rig.reply(missed).is_none());
+    rig.run();
+    assert_eq!((revision(rig.reply(deleted)), revision(rig.reply(cleared))), (3, 3));
+    assert_eq!(revision(rig.reply(missed)), 3);
 }

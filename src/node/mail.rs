@@ -166,6 +166,12 @@ pub struct Rests {
 }
 
 impl Rests {
+    /// Rests on what is in flight, up to a revision.
+    #[must_use]
+    pub fn on(revision: Revision) -> Rests {
+        Rests { in_flight: true, revision }
+    }
+
     /// Rests on either.
     #[must_use]
     pub fn and(self, other: Rests) -> Rests {

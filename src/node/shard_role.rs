@@ -169,8 +169,14 @@ impl ShardRole {
             Err(Stop::Missing) => {
                 return Err(view.wants_applied().expect("a shard lacks nothing of its own else"));
             }
+            // A grant may be on its way that this shard has not heard of.
+            Err(Stop::Refused(Reject::LeaseNotFound)) => {
+                let mail = Mail::Coordinate(origin, request.clone());
+                here.send(Topology::ORDERER, mail, out);
+                return Ok(());
+            }
             Err(Stop::Refused(reject)) => {
-                let rests = self.rests(&view);
+                let rests = self.rests(here, &view);
                 if reject == Reject::NoSpace && !conditions.no_space {
                     here.send(Topology::ORDERER, Mail::RaiseNoSpace, out);
                 }
@@ -179,15 +185,15 @@ impl ShardRole {
             }
         };
         if !plan.writes {
-            let header = here.shared.committed().0.max(view.rests().revision);
+            let rests = self.rests(here, &view);
+            let header = here.shared.committed().0.max(rests.revision);
             let outcome = eval::materialise(&view, &plan, header);
-            let rests = self.rests(&view);
             Self::unchanged(here, origin, Ok(outcome.answer), rests, out);
             return Ok(());
         }
         let credit = eval::credit_bytes(write);
         if !here.shared.take_credit(credit) {
-            let rests = self.rests(&view);
+            let rests = self.rests(here, &view);
             Self::unchanged(here, origin, Err(Reject::TooManyRequests), rests, out);
             return Ok(());
         }
@@ -207,11 +213,15 @@ impl ShardRole {
         Ok(())
     }
 
-    /// What an evaluation rests on: what it read, and alarms and a compaction in flight.
-    fn rests(&self, view: &Newest<'_>) -> Rests {
-        let rests = view.rests();
+    /// What an evaluation rests on: what it read, and alarms and a compaction in flight. Those
+    /// stand behind revisions that others may have taken, so the answer shows the newest one:
+    /// what it read has not changed up to there.
+    fn rests(&self, here: &Here, view: &Newest<'_>) -> Rests {
         let unsettled = self.alarms_in_flight != 0 || self.compact > self.store.compact_revision();
-        Rests { in_flight: rests.in_flight || unsettled, ..rests }
+        match unsettled {
+            true => view.rests().and(Rests::on(here.shared.newest_taken())),
+            false => view.rests(),
+        }
     }
 
     fn conditions(&self, here: &Here) -> Conditions {
@@ -420,7 +430,6 @@ impl ShardRole {
             Ask::RangeAt(range, older, limit) => {
                 Given::Page(page_at(&self.store, range, *older, *limit))
             }
-            Ask::Lease(id) => Given::Lease(self.store.has_lease(*id)),
             Ask::LeaseKeys(id) => Given::Keys(self.lease_keys_at(*id, at)),
         };
         (ask, given)

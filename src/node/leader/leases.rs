@@ -25,17 +25,14 @@ impl Leader {
         const COST_BYTES: u64 = 64;
         let conditions = self.conditions(here);
         let full = conditions.quota_left.is_some_and(|left| left <= COST_BYTES);
-        let stands =
-            |leader: &Leader, id| leader.leases.contains(id) || leader.granting.contains(&id);
         let mut id = LeaseId(request.id);
-        let exists = id != LeaseId::NONE && stands(self, id) && !self.going.contains(&id);
         let refusal = if conditions.corrupt {
             Some(Reject::Corrupt)
         } else if conditions.no_space || full {
             Some(Reject::NoSpace)
         } else if request.ttl > LEASE_TTL_MAX_S {
             Some(Reject::LeaseTtlTooLarge)
-        } else if exists || self.going.contains(&id) {
+        } else if self.lease_stands(id) || self.going.contains(&id) {
             // One that is going exists until its end is committed.
             Some(Reject::LeaseExists)
         } else {
@@ -45,11 +42,10 @@ impl Leader {
             if full && !conditions.no_space {
                 self.raise_no_space(here, out);
             }
-            let in_flight =
-                self.granting.contains(&id) || self.going.contains(&id) || self.is_unsettled(here);
+            let in_flight = self.lease_is_in_flight(id) || self.is_unsettled(here);
             return self.refuse(here, origin, reject, in_flight, out);
         }
-        while id == LeaseId::NONE || stands(self, id) {
+        while id == LeaseId::NONE || self.lease_stands(id) || self.going.contains(&id) {
             id = LeaseId((self.prng.next_u64() >> 1) as i64);
         }
         let tick_ms = here.config.tick_ms;
@@ -112,14 +108,15 @@ impl Leader {
         self.leases.is_due(id, now)
     }
 
-    /// Whether a lease exists and its end is not decided.
+    /// Whether a lease exists, grants and ends that are decided included.
     pub(in crate::node) fn lease_stands(&self, id: LeaseId) -> bool {
-        self.leases.contains(id) && !self.going.contains(&id)
+        let exists = self.leases.contains(id) || self.granting.contains(&id);
+        exists && !self.going.contains(&id)
     }
 
-    /// Whether a lease's end is decided and not visible.
-    pub(in crate::node) fn lease_is_going(&self, id: LeaseId) -> bool {
-        self.going.contains(&id)
+    /// Whether a lease's grant or end is decided and not committed.
+    pub(in crate::node) fn lease_is_in_flight(&self, id: LeaseId) -> bool {
+        self.granting.contains(&id) || self.going.contains(&id)
     }
 
     pub(in crate::node) fn mark_going(&mut self, id: LeaseId, cause: Cause) {

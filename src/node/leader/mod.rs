@@ -26,7 +26,7 @@ use crate::base::{CoreId, LeaseId, Revision, ShardId, Tick};
 use crate::cluster::compactor::Compactor;
 use crate::lease::{LeaseMetrics, LeaseTable};
 use crate::node::coordinator::{Coordinator, Kind, Physical};
-use crate::node::mail::{Mail, Origin};
+use crate::node::mail::{Mail, Origin, Rests};
 use crate::node::{Here, NodeConfig, Outbox, Topology};
 use crate::orderer::{Committed, GroupConfig, LogEntry, Orderer, Prepared, RecoveredEntry};
 use crate::shard::eval::Conditions;
@@ -526,7 +526,7 @@ impl Leader {
 
     fn coordinate(&mut self, here: &mut Here, origin: Origin, request: Request, out: &mut Outbox) {
         match request {
-            Request::DeleteRange(_) | Request::Txn(_) => {
+            Request::Put(_) | Request::DeleteRange(_) | Request::Txn(_) => {
                 let router = here.topology.router();
                 let shards = crate::node::coordinator::shards_named(&request, router);
                 let kind = Kind::Write(origin, request);
@@ -574,6 +574,15 @@ impl Leader {
     /// that changes nothing rests on it.
     pub(in crate::node) fn is_unsettled(&self, here: &Here) -> bool {
         self.alarms_in_flight > 0 || self.compact > here.shared.compact_revision()
+    }
+
+    /// What an answer that changes nothing rests on, beside what it read: on all that was taken,
+    /// if anything is unsettled.
+    pub(in crate::node) fn rests(&self, here: &Here, read: Rests) -> Rests {
+        match self.is_unsettled(here) {
+            true => read.and(Rests::on(here.shared.newest_taken())),
+            false => read,
+        }
     }
 
     /// Whether the corruption alarm is on.
