@@ -301,3 +301,35 @@ fn what_waits_at_a_latch_sees_what_the_latch_did() {
     let Ok(Answer::Range(left)) = rig.ask(0, Request::Range(get(&b, 0))) else { panic!() };
     assert_eq!(left.records[0].version, 2);
 }
+
+#[test]
+fn who_is_refused_for_space_finds_the_alarm_raised() {
+    for case in 0..3 {
+        let mut plan = Plan::new(2, 2, 1);
+        plan.node.quota_bytes = Some(3_000);
+        let mut rig = Rig::new(plan);
+        let (a, b) = (rig.key(0, 0), rig.key(1, 0));
+        let full = "v".repeat(2_600);
+        assert!(rig.ask(1, put(&b, &full)).is_ok());
+        // Deletions are never refused: this one leaves no room even for a grant.
+        assert!(rig.ask(1, Request::DeleteRange(delete_all())).is_ok());
+        let request = match case {
+            0 => put(&b, &full),
+            1 => puts(&[&a, &b], &full),
+            _ => grant(7),
+        };
+        let call = rig.call(1, request);
+        for _ in 0..8 {
+            rig.step(1);
+            rig.deliver(1, 0, |_| false);
+            rig.step(0);
+            rig.deliver(0, 1, |_| false);
+        }
+        assert!(rig.reply(call).is_none(), "case {case}: the alarm is not on disk");
+        rig.run();
+        assert_eq!(refused(rig.reply(call)), Reject::NoSpace, "case {case}");
+        let list = rig.ask(0, Request::Alarm(pb::AlarmRequest::default()));
+        let Ok(Answer::Alarm { alarms, .. }) = list else { panic!("{list:?}") };
+        assert_eq!(alarms.len(), 1, "case {case}");
+    }
+}

@@ -288,10 +288,11 @@ impl Leader {
         let plan = match plan {
             Ok(plan) => plan,
             Err(Stop::Missing) => return Err(eval::Missing),
+            Err(Stop::Refused(Reject::NoSpace)) if !conditions.no_space => {
+                self.refuse_for_space(here, origin, out);
+                return Ok(Decided::default());
+            }
             Err(Stop::Refused(reject)) => {
-                if !conditions.no_space {
-                    self.note_refusal(here, reject, out);
-                }
                 return Ok(Decided::unchanged(origin, Err(reject), rests));
             }
         };
@@ -416,7 +417,11 @@ impl Leader {
         }
         let answer = Answer::Alarm { revision: newest, alarms };
         let answer = origin.map(|origin| prepared(origin, Ok(answer)));
-        Decided::changed(here, Place::Behind(newest), effects, answer)
+        let mut decided = Decided::changed(here, Place::Behind(newest), effects, answer);
+        for (origin, reject) in self.take_refused(here) {
+            decided.proposals.push(mark(origin, Err(reject), newest));
+        }
+        decided
     }
 }
 

@@ -120,8 +120,8 @@ pub enum Mail {
     Coordinate(Origin, Request),
     /// To the orderer: evaluated operations.
     Propose(Proposal),
-    /// To the orderer's core: a write met the quota; the space alarm is due.
-    RaiseNoSpace,
+    /// To the orderer's core: a write met the quota. It is refused behind the alarm that is due.
+    NoSpace(Origin),
     /// To the core that took the calls.
     Answers(Vec<(CallId, Reply)>),
     /// To a shard: read.

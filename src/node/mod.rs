@@ -414,7 +414,7 @@ impl Core {
             Mail::Ring => {}
             Mail::Coordinate(..)
             | Mail::Propose(_)
-            | Mail::RaiseNoSpace
+            | Mail::NoSpace(_)
             | Mail::Latched(..)
             | Mail::Unheld(..)
             | Mail::HasCut(..) => {

@@ -175,11 +175,12 @@ impl ShardRole {
                 here.send(Topology::ORDERER, mail, out);
                 return Ok(());
             }
+            Err(Stop::Refused(Reject::NoSpace)) if !conditions.no_space => {
+                here.send(Topology::ORDERER, Mail::NoSpace(origin), out);
+                return Ok(());
+            }
             Err(Stop::Refused(reject)) => {
                 let rests = self.rests(here, &view);
-                if reject == Reject::NoSpace && !conditions.no_space {
-                    here.send(Topology::ORDERER, Mail::RaiseNoSpace, out);
-                }
                 Self::unchanged(here, origin, Err(reject), rests, out);
                 return Ok(());
             }

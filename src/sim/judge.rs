@@ -14,7 +14,6 @@ use crate::base::batch::Batch;
 use crate::base::change::Change;
 use crate::base::effect::Effect;
 use crate::base::record::Record;
-use crate::base::reject::Reject;
 use crate::base::shared::Position;
 use crate::base::{LeaseId, Revision, Tick};
 use crate::wire::call::{Answer, OpAnswer, Reply, Request, TxnAnswer};
@@ -282,7 +281,6 @@ impl Judge {
     fn fits(&mut self, op: &Op, reply: &Reply) -> bool {
         let current = self.model.revision();
         match (&op.request, reply) {
-            (_, Err(Reject::NoSpace)) if self.has_quota => true,
             (Request::LeaseKeepAlive(id), Ok(Answer::LeaseKeepAlive { ttl_s, .. })) => {
                 let Some(lease) = self.leases.get_mut(id) else { return *ttl_s == 0 };
                 let renewed = *ttl_s == lease.ttl_s;
@@ -495,7 +493,8 @@ impl Judge {
         let expected = self.model.execute(&request);
         assert!(expected.is_ok(), "{request:?} took effect: {expected:?}");
         let expected = shown(&expected);
-        let by_quota = self.has_quota && matches!(&request, Request::Alarm(a) if a.action == 1);
+        let is_quotas = |a: &pb::AlarmRequest| (a.action, a.member_id, a.alarm) == (1, 1, 1);
+        let by_quota = self.has_quota && matches!(&request, Request::Alarm(a) if is_quotas(a));
         let asked = self.claim(start, end, &is_it, |reply| shown(reply) == expected);
         // One that had this effect may have been taken for one that had none.
         let window = |from: usize, upto: usize| from <= start && end <= upto;

@@ -39,8 +39,8 @@ impl Leader {
             None
         };
         if let Some(reject) = refusal {
-            if full && !conditions.no_space {
-                self.raise_no_space(here, out);
+            if reject == Reject::NoSpace && !conditions.no_space {
+                return self.refuse_for_space(here, origin, out);
             }
             let in_flight = self.lease_is_in_flight(id) || self.is_unsettled(here);
             return self.refuse(here, origin, reject, in_flight, out);

@@ -127,7 +127,9 @@ pub struct Leader {
     // Alarms and compaction, what is in flight included.
     alarms: BTreeSet<(u64, AlarmKind)>,
     alarms_in_flight: u32,
-    no_space_asked: bool,
+    /// Calls that are refused for want of space once the alarm is raised, as many as are
+    /// admitted at most.
+    no_space: Vec<Origin>,
     compact: Revision,
     compactor: Compactor,
     /// Cores that still hold reads below a compaction.
@@ -189,7 +191,7 @@ impl Leader {
             prng: Prng::new(config.seed),
             alarms: BTreeSet::new(),
             alarms_in_flight: 0,
-            no_space_asked: false,
+            no_space: Vec::new(),
             compact: Revision(-1),
             compactor: Compactor::new(config.compaction),
             unholding: BTreeMap::new(),
@@ -517,7 +519,7 @@ impl Leader {
                     self.decide(here, id, operation, out);
                 }
             }
-            Mail::RaiseNoSpace => self.raise_no_space(here, out),
+            Mail::NoSpace(origin) => self.refuse_for_space(here, origin, out),
             Mail::Unheld(core, below) => self.unheld(here, core, below, out),
             Mail::HasCut(shard, below) => self.has_cut(here, shard, below, out),
             other => unreachable!("{other:?} is not for the orderer's core"),
