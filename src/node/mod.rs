@@ -69,8 +69,12 @@ pub struct NodeConfig {
     pub progress_interval_ms: u64,
     /// Bytes queued on a watch stream above which its watchers lag.
     pub watch_stream_bytes: usize,
-    /// Largest request, for the fragments of watch messages.
-    pub request_bytes_max: usize,
+    /// Bytes of a watch message from which on it is cut, for who asked for fragments.
+    pub watch_fragment_bytes: usize,
+    /// Records that one slice of a long read visits.
+    pub read_slice_records: usize,
+    /// Changes that one slice of a compaction forgets.
+    pub cut_slice_changes: usize,
     /// Seed of everything that is chosen at random.
     pub seed: u64,
 }
@@ -199,7 +203,7 @@ impl Core {
         let shards_count = topology.router().shards();
         let settings = Settings {
             stream_bytes: config.watch_stream_bytes,
-            ..Settings::new(shards_count, config.progress_interval_ms, config.request_bytes_max)
+            ..Settings::new(shards_count, config.progress_interval_ms, config.watch_fragment_bytes)
         };
         let prng = crate::base::prng::Prng::new(config.seed ^ u64::from(core.0));
         let watch_metrics = Arc::new(WatchMetrics::default());

@@ -13,7 +13,7 @@ use super::view::{Newest, Overlay, page_at};
 use super::{Here, Outbox, Topology, coordinator};
 use crate::base::batch::{Batch, Placed};
 use crate::base::effect::{AlarmKind, Effect};
-use crate::base::limits::{CUT_SLICE_CHANGES, READ_SLICE_BYTES, READ_SLICE_RECORDS};
+use crate::base::limits::READ_SLICE_BYTES;
 use crate::base::reject::Reject;
 use crate::base::shared::Position;
 use crate::base::{LeaseId, Revision, ShardId, Term};
@@ -450,7 +450,8 @@ impl ShardRole {
     fn slice(&mut self, here: &mut Here, job: Job, out: &mut Outbox) {
         match job {
             Job::Range(id, mut range) => {
-                let budget = Budget { keys: READ_SLICE_RECORDS, bytes: READ_SLICE_BYTES };
+                let keys = here.config.read_slice_records;
+                let budget = Budget { keys, bytes: READ_SLICE_BYTES };
                 match range.step(&self.store, budget) {
                     Progress::Done(run) => {
                         let mail = Mail::Share(id, self.id, ReadShare::Run(run));
@@ -461,7 +462,7 @@ impl ShardRole {
                 }
             }
             Job::Hash(id, mut pass) => {
-                if pass.step(&self.store, READ_SLICE_RECORDS) {
+                if pass.step(&self.store, here.config.read_slice_records) {
                     let mail = Mail::Share(id, self.id, ReadShare::Hash(pass.finish()));
                     here.send(id.core, mail, out);
                 } else {
@@ -493,7 +494,7 @@ impl ShardRole {
             self.slice(here, job, out);
         }
         if let Some(below) = self.cutting
-            && self.store.compact_slice(below, CUT_SLICE_CHANGES)
+            && self.store.compact_slice(below, here.config.cut_slice_changes)
         {
             self.cutting = None;
             here.shared.set_shard_size(self.id, self.store.bytes(), self.store.live_keys());

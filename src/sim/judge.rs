@@ -4,7 +4,7 @@
 //! what the model makes of a request that a client sent; each answer has to be the model's at
 //! some moment between the request and the answer, at the revision that its header shows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -46,11 +46,15 @@ struct Op {
 impl Op {
     /// Whether its effect may stand at `at`, ending before `end`.
     fn may_be_at(&self, at: usize, end: usize) -> bool {
-        self.from <= at
-            && match self.state {
-                State::Waiting => false,
-                State::Answered(_, upto) | State::Lost(upto) => end <= upto,
-            }
+        self.from <= at && end <= self.upto()
+    }
+
+    /// Where its window ends; one that waits has none yet.
+    fn upto(&self) -> usize {
+        match self.state {
+            State::Waiting => 0,
+            State::Answered(_, upto) | State::Lost(upto) => upto,
+        }
     }
 }
 
@@ -69,6 +73,8 @@ pub struct Judge {
     /// What the present life has committed of it, in all and up to each position.
     seen: usize,
     upto: Vec<usize>,
+    /// Where batches end in it.
+    batch_ends: BTreeSet<usize>,
     /// What is visible of it: a request that is sent now is answered behind that.
     visible: usize,
     /// What was judged of it, and the store at that point.
@@ -108,6 +114,11 @@ impl Judge {
         self.compact.unwrap_or(Revision(-1))
     }
 
+    /// The leases, each with the moment before which it may not expire.
+    pub fn deadlines(&self) -> impl Iterator<Item = (LeaseId, Tick)> {
+        self.leases.iter().map(|(id, lease)| (*id, lease.floor))
+    }
+
     // --- what happens ---------------------------------------------------------------------
 
     /// A batch was committed.
@@ -132,6 +143,7 @@ impl Judge {
             self.seen += 1;
         }
         self.upto.push(self.seen);
+        self.batch_ends.insert(self.seen);
     }
 
     fn remember(&mut self, record: &Arc<Record>) {
@@ -406,7 +418,10 @@ impl Judge {
             self.done = end;
             return;
         }
-        if let Some((Effect::Revoke { id }, _)) = self.log.get(end) {
+        // What ends a lease stands in one batch with the ends of its keys.
+        if let Some((Effect::Revoke { id }, _)) = self.log.get(end)
+            && !self.batch_ends.contains(&end)
+        {
             let keys: Vec<&[u8]> = records.iter().map(|record| record.key()).collect();
             if self.model.keys_of(*id) == keys {
                 let id = *id;
@@ -513,12 +528,15 @@ impl Judge {
         said: impl Fn(&Reply) -> bool,
     ) -> bool {
         let matching = |op: &Op| is_it(&op.request) && op.may_be_at(start, end);
-        let answered = self.ops.iter().find(|(_, op)| {
+        // Of several that fit, the one whose window ends first: the others may fit later still.
+        let answered = self.ops.iter().filter(|(_, op)| {
             matching(op) && matches!(&op.state, State::Answered(reply, _) if said(reply))
         });
+        let answered = answered.min_by_key(|(_, op)| op.upto());
         let lost = || {
             let is_lost = |op: &Op| matches!(op.state, State::Lost(_));
-            self.ops.iter().find(|(_, op)| is_lost(op) && matching(op))
+            let lost = self.ops.iter().filter(|(_, op)| is_lost(op) && matching(op));
+            lost.min_by_key(|(_, op)| op.upto())
         };
         let is_answered = answered.is_some();
         let Some(id) = answered.or_else(lost).map(|(id, _)| *id) else { return false };
