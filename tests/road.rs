@@ -333,3 +333,40 @@ fn who_is_refused_for_space_finds_the_alarm_raised() {
         assert_eq!(alarms.len(), 1, "case {case}");
     }
 }
+
+#[test]
+fn a_core_that_nothing_concerns_does_not_fill_the_ring() {
+    let mut plan = Plan::new(3, 2, 1);
+    plan.ring = 32;
+    let mut rig = Rig::new(plan);
+    let b = rig.key(1, 0);
+    let calls: Vec<CallId> = (0..40).map(|_| rig.call(1, put(&b, "v"))).collect();
+    rig.step(1);
+    // A batch each, as many as the ring holds, while the second core sleeps: whenever the third
+    // one is rung, nothing of it is visible.
+    for _ in &calls {
+        rig.deliver(1, 0, |mail| matches!(mail, Mail::Propose(_)));
+        rig.step(0);
+        rig.sync();
+        rig.step(0);
+        rig.deliver(0, 2, |_| false);
+        if rig.machine.has_input(CoreId(2)) {
+            rig.step(2);
+        }
+    }
+    // From here on a core wakes if there is something for it, and only then.
+    loop {
+        rig.sync();
+        for (from, to) in rig.post.waiting() {
+            rig.deliver(from.0, to.0, |_| false);
+        }
+        let woken: Vec<u16> = (0..3).filter(|core| rig.machine.has_input(CoreId(*core))).collect();
+        if woken.is_empty() {
+            break;
+        }
+        woken.into_iter().for_each(|core| rig.step(core));
+    }
+    for (at, call) in calls.into_iter().enumerate() {
+        assert!(rig.reply(call).is_some(), "put {at} waits for ever");
+    }
+}

@@ -151,11 +151,19 @@ impl Here {
     /// A shard of this core has applied something: moves V if that was the last to wait for.
     /// The orderer's core has answers to release then, and hubs have events to match.
     pub(crate) fn advance_visible(&mut self, out: &mut Outbox) {
+        let before = self.shared.visible();
         if !self.shared.advance_visible() {
             return;
         }
+        let visible = self.shared.visible();
+        // A core that nothing concerns has to follow too, or the ring fills up behind it. It can
+        // pass what is visible and no more, so it is rung as V goes on: from half the ring on at
+        // every sixteenth batch.
+        let sixteenth = before / 16 != visible / 16;
+        let half = self.shared.ring_batches() / 2;
         for core in self.topology.all_cores() {
-            let due = core == Topology::ORDERER || self.shared.wants_visible(core);
+            let lags = sixteenth && visible.saturating_sub(self.shared.consumed(core)) >= half;
+            let due = core == Topology::ORDERER || lags || self.shared.wants_visible(core);
             if core != self.core && due {
                 out.mail.push((core, Mail::Ring));
             }
@@ -476,6 +484,12 @@ impl Core {
         out.more |= interested && self.here.shared.visible() > self.hub.position();
         let shards = self.shards.iter().map(ShardRole::position);
         let consumed = shards.chain([self.hub.position()]).min().unwrap_or(0);
+        let before = self.here.shared.consumed(self.here.core);
         self.here.shared.consumed_to(self.here.core, consumed);
+        let makes_room = consumed > before && self.here.shared.wants_room();
+        if makes_room && self.here.core != Topology::ORDERER {
+            out.mail.push((Topology::ORDERER, Mail::Ring));
+        }
+        out.more |= makes_room && self.here.core == Topology::ORDERER;
     }
 }

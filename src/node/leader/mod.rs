@@ -301,19 +301,17 @@ impl Leader {
             self.awaiting.push_back(Awaiting { position: self.published, answers, credit });
             for core in here.topology.all_cores().filter(|core| *core != here.core) {
                 let concerned = here.topology.shards_on(core).iter().any(|s| shards.contains(s));
-                let lags = self.published - here.shared.consumed(core);
-                let half = here.shared.ring_batches() / 2;
-                // A core that lags is rung at every sixteenth batch from half the ring on.
-                let rung = lags >= half && lags.is_multiple_of(16);
-                if concerned || rung || here.shared.wants_committed(core) {
+                if concerned || here.shared.wants_committed(core) {
                     out.mail.push((core, Mail::Ring));
                 }
             }
         }
+        // Said before looking again: who makes room from here on rings this core.
+        here.shared.want_room(!self.publishing.is_empty());
         if moved {
             here.advance_visible(out);
         }
-        moved
+        moved || !self.publishing.is_empty() && here.shared.has_room()
     }
 
     /// Takes from a committed batch what this core keeps for itself.
