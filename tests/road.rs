@@ -5,6 +5,7 @@
 
 use bytes::Bytes;
 
+use ringbolt::base::limits;
 use ringbolt::base::reject::Reject;
 use ringbolt::base::{CoreId, LeaseId, Revision};
 use ringbolt::node::{Input, Mail};
@@ -369,4 +370,24 @@ fn a_core_that_nothing_concerns_does_not_fill_the_ring() {
     for (at, call) in calls.into_iter().enumerate() {
         assert!(rig.reply(call).is_some(), "put {at} waits for ever");
     }
+}
+
+#[test]
+fn what_waits_at_a_latch_is_bounded() {
+    let mut plan = Plan::new(2, 2, 1);
+    plan.layout.segment_bytes = 8 << 20;
+    let mut rig = Rig::new(plan);
+    let (a, b) = (rig.key(0, 0), rig.key(1, 0));
+    let both = rig.call(0, puts(&[&a, &b], "both"));
+    rig.step(0);
+    rig.deliver(0, 1, |mail| matches!(mail, Mail::Latch(..)));
+    rig.step(1);
+    let waiting: Vec<CallId> =
+        (0..limits::SHARD_QUEUE_MAX).map(|_| rig.call(1, put(&b, "v"))).collect();
+    let one_more = rig.call(1, put(&b, "v"));
+    rig.step(1);
+    assert_eq!(refused(rig.reply(one_more)), Reject::TooManyRequests);
+    rig.run();
+    assert_eq!((revision(rig.reply(both)), revision(rig.reply(waiting[0]))), (2, 3));
+    assert_eq!(revision(Some(rig.ask(1, put(&b, "v")))), 3 + waiting.len() as i64);
 }

@@ -13,7 +13,7 @@ use super::view::{Newest, Overlay, page_at};
 use super::{Here, Outbox, Topology, coordinator};
 use crate::base::batch::{Batch, Placed};
 use crate::base::effect::{AlarmKind, Effect};
-use crate::base::limits::READ_SLICE_BYTES;
+use crate::base::limits::{OPERATIONS_MAX, READ_SLICE_BYTES, SHARD_QUEUE_MAX};
 use crate::base::reject::Reject;
 use crate::base::shared::Position;
 use crate::base::{LeaseId, Revision, ShardId, Term};
@@ -114,6 +114,9 @@ impl ShardRole {
         request: Request,
         out: &mut Outbox,
     ) {
+        if self.queue.len() >= SHARD_QUEUE_MAX {
+            return here.answer(origin, Err(Reject::TooManyRequests), out);
+        }
         self.queue.push_back(Queued::Write(origin, request));
         self.run_queue(here, out);
     }
@@ -259,6 +262,12 @@ impl ShardRole {
             self.answer_latch(here, operation, asks, out);
             return;
         }
+        // Operations are bounded where they begin, but for the leader's own few, and each waits
+        // here once.
+        debug_assert!(
+            self.queue.len() < SHARD_QUEUE_MAX + 2 * OPERATIONS_MAX,
+            "more latches wait than operations are under way"
+        );
         self.queue.push_back(Queued::Latch(operation, asks));
         self.run_queue(here, out);
     }

@@ -158,3 +158,22 @@ fn an_end_that_is_decided_is_not_taken_back() {
     let versions: Vec<_> = left.records.iter().map(|record| record.version).collect();
     assert_eq!(versions, [1], "the key was deleted at 3 and made anew");
 }
+
+#[test]
+fn renewals_that_wait_are_bounded() {
+    let (mut rig, _) = expiring();
+    decide(&mut rig);
+    let renew = || Request::LeaseKeepAlive(LeaseId(7));
+    let first = rig.call(0, renew());
+    for _ in 1..limits::RENEWALS_WAITING_MAX {
+        let _ = rig.call(0, renew());
+    }
+    let one_more = rig.call(0, renew());
+    rig.step(0);
+    assert_eq!(refused(rig.reply(one_more)), Reject::TooManyRequests);
+    assert!(rig.reply(first).is_none());
+    rig.run();
+    assert_eq!(ttl_s(rig.reply(first)), 0);
+    // There is room again.
+    assert_eq!(ttl_s(Some(rig.ask(0, renew()))), 0);
+}

@@ -3,6 +3,7 @@
 use super::AlarmChange;
 use super::Leader;
 use crate::base::effect::{AlarmKind, Effect};
+use crate::base::limits::OPERATIONS_MAX;
 use crate::base::reject::Reject;
 use crate::node::coordinator::{Kind, prepared};
 use crate::node::mail::Origin;
@@ -73,6 +74,9 @@ impl Leader {
         if self.alarms.contains(&(member, kind)) {
             let in_flight = self.is_unsettled(here);
             return self.refuse(here, origin, self.space_reject(), in_flight, out);
+        }
+        if self.no_space.len() >= OPERATIONS_MAX {
+            return here.answer(origin, Err(Reject::TooManyRequests), out);
         }
         self.no_space.push(origin);
         if self.no_space.len() == 1 {

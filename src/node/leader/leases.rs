@@ -2,7 +2,7 @@
 
 use super::Leader;
 use crate::base::effect::Effect;
-use crate::base::limits::{LEASE_EXPIRIES_PER_PASS, LEASE_TTL_MAX_S};
+use crate::base::limits::{LEASE_EXPIRIES_PER_PASS, LEASE_TTL_MAX_S, RENEWALS_WAITING_MAX};
 use crate::base::reject::Reject;
 use crate::base::{LeaseId, Revision, ShardId, Tick};
 use crate::lease::{Cause, Renewal};
@@ -138,7 +138,22 @@ impl Leader {
             Renewal::Missing | Renewal::NotLeading => {
                 self.answer_renewal(here, origin, id, 0, out);
             }
-            Renewal::Going => self.waiting_renewals.entry(id).or_default().push(origin),
+            Renewal::Going if self.renewals_waiting >= RENEWALS_WAITING_MAX => {
+                here.answer(origin, Err(Reject::TooManyRequests), out);
+            }
+            Renewal::Going => {
+                self.renewals_waiting += 1;
+                self.waiting_renewals.entry(id).or_default().push(origin);
+            }
+        }
+    }
+
+    /// The lease has ended: who waited to renew it is told so.
+    pub(super) fn end_renewals(&mut self, here: &mut Here, id: LeaseId, out: &mut Outbox) {
+        let waited = self.waiting_renewals.remove(&id).unwrap_or_default();
+        self.renewals_waiting -= waited.len();
+        for origin in waited {
+            self.answer_renewal(here, origin, id, 0, out);
         }
     }
 

@@ -17,10 +17,11 @@ use std::sync::Arc;
 
 use crate::base::batch::Placed;
 use crate::base::effect::{AlarmKind, Effect};
-use crate::base::limits::BATCHES_IN_FLIGHT_MAX;
+use crate::base::limits::{BATCHES_IN_FLIGHT_MAX, OPERATIONS_MAX};
 use crate::base::metrics::Counter;
 use crate::base::prng::Prng;
 use crate::base::record::Malformed;
+use crate::base::reject::Reject;
 use crate::base::shared::Position;
 use crate::base::{CoreId, LeaseId, Revision, ShardId, Tick};
 use crate::cluster::compactor::Compactor;
@@ -121,7 +122,9 @@ pub struct Leader {
     lease_metrics: Arc<LeaseMetrics>,
     going: BTreeSet<LeaseId>,
     granting: BTreeSet<LeaseId>,
+    /// Keep-alives of leases that are going, and how many there are.
     waiting_renewals: BTreeMap<LeaseId, Vec<Origin>>,
+    renewals_waiting: usize,
     expiry_under_way: bool,
     prng: Prng,
     // Alarms and compaction, what is in flight included.
@@ -187,6 +190,7 @@ impl Leader {
             going: BTreeSet::new(),
             granting: BTreeSet::new(),
             waiting_renewals: BTreeMap::new(),
+            renewals_waiting: 0,
             expiry_under_way: false,
             prng: Prng::new(config.seed),
             alarms: BTreeSet::new(),
@@ -326,9 +330,7 @@ impl Leader {
                 Effect::Revoke { id } => {
                     self.going.remove(id);
                     self.leases.revoke(*id);
-                    for origin in self.waiting_renewals.remove(id).unwrap_or_default() {
-                        self.answer_renewal(here, origin, *id, 0, out);
-                    }
+                    self.end_renewals(here, *id, out);
                 }
                 Effect::Compact { at } => {
                     self.compact = self.compact.max(*at);
@@ -506,7 +508,13 @@ impl Leader {
         match mail {
             Mail::Propose(proposal) => self.orderer.offer(proposal),
             Mail::Coordinate(origin, request) => {
-                if self.is_open() {
+                let is_full = match self.is_open() {
+                    true => self.coordinator.len() >= OPERATIONS_MAX && is_operation(&request),
+                    false => self.queued.len() >= OPERATIONS_MAX,
+                };
+                if is_full {
+                    here.answer(origin, Err(Reject::TooManyRequests), out);
+                } else if self.is_open() {
                     self.coordinate(here, origin, request, out);
                 } else {
                     self.queued.push_back((origin, request));
@@ -601,4 +609,17 @@ impl Leader {
             quota_left: here.quota_left(),
         }
     }
+}
+
+/// Whether a call begins an operation of the coordinator.
+fn is_operation(request: &Request) -> bool {
+    matches!(
+        request,
+        Request::Put(_)
+            | Request::DeleteRange(_)
+            | Request::Txn(_)
+            | Request::Compact(_)
+            | Request::LeaseRevoke(_)
+            | Request::Alarm(_)
+    )
 }
