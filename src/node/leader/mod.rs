@@ -279,9 +279,7 @@ impl Leader {
             return false;
         }
         let before = self.publishing.len();
-        let mut committed = Vec::new();
-        self.orderer.persisted(durable, &mut committed);
-        self.publishing.extend(committed);
+        self.orderer.persisted(durable, &mut self.publishing);
         self.publishing.len() != before
     }
 
@@ -454,24 +452,23 @@ impl Leader {
     // --- time -----------------------------------------------------------------------------
 
     fn time(&mut self, here: &mut Here, out: &mut Outbox) -> bool {
-        let mut committed = Vec::new();
+        let before = self.publishing.len();
         if !self.started {
             // A lone voter needs no timeout to know that there is no other leader. Its own
             // entry goes to disk first, as all do.
             self.started = true;
-            self.orderer.campaign(&mut committed);
+            self.orderer.campaign(&mut self.publishing);
             here.shared.set_term(self.orderer.term(), false);
             self.next_tick = here.now.plus_ms(here.config.tick_ms);
         }
         if self.next_tick <= here.now {
-            self.orderer.tick(&mut committed);
+            self.orderer.tick(&mut self.publishing);
             if self.wal.is_out_of_space() {
                 self.wal.retry_space(&mut out.disk);
             }
             self.next_tick = here.now.plus_ms(here.config.tick_ms);
         }
-        let mut moved = !committed.is_empty();
-        self.publishing.extend(committed);
+        let mut moved = self.publishing.len() != before;
         if self.is_open() && !self.stopping {
             moved |= self.expire(here, out);
             let revision = here.shared.visible_revision();
