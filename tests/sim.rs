@@ -63,10 +63,12 @@ fn every_answer_of_every_seed_has_its_place() {
     let (failed, reports) = run_all(all.into_iter());
     let sum = |count: fn(&Report) -> usize| reports.iter().map(count).sum::<usize>();
     println!(
-        "{} seeds: {} answers judged, {} watch events, {} crashes, {} torn logs, {} halts",
+        "{} seeds: {} answers judged, {} watch events, {} fragments, {} crashes, {} torn logs, \
+         {} halts",
         reports.len(),
         sum(|report| report.judged),
         sum(|report| report.events),
+        sum(|report| report.fragments),
         sum(|report| report.crashes),
         sum(|report| report.torn),
         sum(|report| report.halts),
@@ -75,6 +77,7 @@ fn every_answer_of_every_seed_has_its_place() {
     if reports.len() >= 200 {
         let reached = sum(|report| report.judged) > 20_000
             && sum(|report| report.events) > 10_000
+            && sum(|report| report.fragments) > 50
             && sum(|report| report.torn) > 3
             && sum(|report| report.halts) > 3;
         assert!(reached, "the seeds reach too little");

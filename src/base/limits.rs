@@ -79,6 +79,14 @@ pub const TXN_DEPTH_MAX: usize = 32;
 pub const ADMITTED_MAX: i64 = 5_000;
 /// Bytes of writes that hold a revision and are not visible yet. Above it: too many requests.
 pub const IN_FLIGHT_BYTES_MAX: i64 = 256 << 20;
+/// Writes that wait at a shard for their turn. One more is refused: too many requests. Beside them
+/// wait the latches of operations.
+pub const SHARD_QUEUE_MAX: usize = 2 * ADMITTED_MAX as usize;
+/// Operations under way at the coordinator, calls that wait for a term, and calls that are refused
+/// once the space alarm is raised: so many of each. One more is refused: too many requests.
+pub const OPERATIONS_MAX: usize = 2 * ADMITTED_MAX as usize;
+/// Keep-alives that wait to learn whether their lease ends. One more is refused: too many requests.
+pub const RENEWALS_WAITING_MAX: usize = 65_536;
 /// Rounds of mail and apply that one step of a core takes on before it lets others run.
 pub const STEP_ROUNDS_MAX: usize = 64;
 /// Records that one slice of a long read visits before other work gets its turn.

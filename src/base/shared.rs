@@ -38,6 +38,8 @@ pub struct Shared {
     wants_visible: Vec<AtomicBool>,
     /// Whether a core has a write that waits for a revision in flight to be applied.
     wants_committed: Vec<AtomicBool>,
+    /// Whether committed batches wait for room in the ring.
+    wants_room: AtomicBool,
     /// Bytes of writes that hold a revision and are not answered.
     in_flight_bytes: AtomicI64,
     /// Bytes that each shard's records take, overhead included.
@@ -72,6 +74,7 @@ impl Shared {
             consumed: (0..cores).map(|_| AtomicU64::new(0)).collect(),
             wants_visible: (0..cores).map(|_| AtomicBool::new(false)).collect(),
             wants_committed: (0..cores).map(|_| AtomicBool::new(false)).collect(),
+            wants_room: AtomicBool::new(false),
             in_flight_bytes: AtomicI64::new(0),
             shard_bytes: (0..shards).map(|_| AtomicU64::new(0)).collect(),
             shard_keys: (0..shards).map(|_| AtomicU64::new(0)).collect(),
@@ -119,7 +122,7 @@ impl Shared {
 
     /// A core says how far it has consumed the ring.
     pub fn consumed_to(&self, core: CoreId, position: Position) {
-        self.consumed[core.0 as usize].store(position, Ordering::Release);
+        self.consumed[core.0 as usize].store(position, Ordering::SeqCst);
     }
 
     /// How far a core has consumed the ring.
@@ -129,7 +132,7 @@ impl Shared {
     }
 
     fn slowest(&self) -> Position {
-        let consumed = self.consumed.iter().map(|word| word.load(Ordering::Acquire));
+        let consumed = self.consumed.iter().map(|word| word.load(Ordering::SeqCst));
         consumed.min().unwrap_or(0)
     }
 
@@ -214,6 +217,17 @@ impl Shared {
     #[must_use]
     pub fn wants_committed(&self, core: CoreId) -> bool {
         self.wants_committed[core.0 as usize].load(Ordering::SeqCst)
+    }
+
+    /// The orderer says whether committed batches wait for room in the ring.
+    pub fn want_room(&self, wanted: bool) {
+        self.wants_room.store(wanted, Ordering::SeqCst);
+    }
+
+    /// Whether committed batches wait for room in the ring.
+    #[must_use]
+    pub fn wants_room(&self) -> bool {
+        self.wants_room.load(Ordering::SeqCst)
     }
 
     // --- revisions ------------------------------------------------------------------------

@@ -11,6 +11,7 @@
 //!     |--- Release(records) --|------------->|     the effects enter the overlays before any
 //! ```                                              later write is evaluated
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -35,7 +36,7 @@ use crate::wire::etcdserverpb::{RequestOp, TxnRequest};
 /// What an operation is for.
 #[derive(Debug)]
 pub(super) enum Kind {
-    /// A DeleteRange or Txn over several shards.
+    /// A write over several shards, or one that a shard cannot refuse by itself.
     Write(Origin, Request),
     /// Ends leases and deletes their keys: one asked for, or those that are due.
     Revoke(Option<Origin>, Vec<LeaseId>),
@@ -131,7 +132,7 @@ fn ask(
     let router = here.topology.router();
     let mut by_shard: BTreeMap<ShardId, Vec<Ask>> = to.iter().map(|s| (s, Vec::new())).collect();
     for ask in asks {
-        for shard in shards_of_ask(&ask, operation.shards, router).iter() {
+        for shard in shards_of_ask(&ask, router).iter() {
             by_shard.entry(shard).or_default().push(ask.clone());
         }
     }
@@ -142,26 +143,19 @@ fn ask(
     }
 }
 
-/// The shards that one ask concerns, among those of an operation.
-pub(super) fn shards_of_ask(ask: &Ask, all: ShardSet, router: Router) -> ShardSet {
+/// The shards that one ask concerns.
+pub(super) fn shards_of_ask(ask: &Ask, router: Router) -> ShardSet {
     match ask {
         Ask::Key(key) => router.shards_of(&KeyRange::single(key.clone())),
         Ask::Range(range, _) | Ask::RangeAt(range, _, _) => router.shards_of(range),
         Ask::LeaseKeys(_) => router.all(),
-        // Every shard knows every lease.
-        Ask::Lease(_) => {
-            let mut one = ShardSet::default();
-            if let Some(shard) = all.iter().next() {
-                one.insert(shard);
-            }
-            one
-        }
     }
 }
 
-/// The shards that a DeleteRange or Txn may touch, in whichever branch.
+/// The shards that a write may touch, in whichever branch.
 pub(super) fn shards_named(request: &Request, router: Router) -> ShardSet {
     match request {
+        Request::Put(put) => router.shards_of(&KeyRange::single(put.key.clone())),
         Request::DeleteRange(delete) => {
             let range = KeyRange::from_request(delete.key.clone(), delete.range_end.clone());
             router.shards_of(&range)
@@ -274,30 +268,41 @@ impl Leader {
         out: &mut Outbox,
     ) -> Result<Decided, eval::Missing> {
         let write = match request {
+            Request::Put(put) => Write::Put(put),
             Request::DeleteRange(delete) => Write::Delete(delete),
             Request::Txn(txn) => Write::Txn(txn),
-            other => unreachable!("{other:?} is no write over several shards"),
+            other => unreachable!("{other:?} is no write"),
         };
         let conditions = self.conditions(here);
-        let rests = operation.rests;
-        let rests = Rests { in_flight: rests.in_flight || self.is_unsettled(here), ..rests };
-        let plan = match eval::plan(&operation.gathered, &conditions, write) {
+        let rests = Cell::new(self.rests(here, operation.rests));
+        // Every grant and every end is decided on this core, so the table knows what no shard
+        // can: which of them are on their way at this moment.
+        let view = operation.gathered.with_leases(|id| {
+            if self.lease_is_in_flight(id) {
+                rests.set(rests.get().and(Rests::on(here.shared.newest_taken())));
+            }
+            self.lease_stands(id)
+        });
+        let plan = eval::plan(&view, &conditions, write);
+        let rests = rests.get();
+        let plan = match plan {
             Ok(plan) => plan,
             Err(Stop::Missing) => return Err(eval::Missing),
+            Err(Stop::Refused(Reject::NoSpace)) if !conditions.no_space => {
+                self.refuse_for_space(here, origin, out);
+                return Ok(Decided::default());
+            }
             Err(Stop::Refused(reject)) => {
-                if !conditions.no_space {
-                    self.note_refusal(here, reject, out);
-                }
                 return Ok(Decided::unchanged(origin, Err(reject), rests));
             }
         };
         if !plan.writes {
             let header = here.shared.committed().0.max(rests.revision);
-            let outcome = eval::materialise(&operation.gathered, &plan, header);
+            let outcome = eval::materialise(&view, &plan, header);
             return Ok(Decided::unchanged(origin, Ok(outcome.answer), rests));
         }
         let revision = here.shared.take_revision();
-        let outcome = eval::materialise(&operation.gathered, &plan, revision);
+        let outcome = eval::materialise(&view, &plan, revision);
         let answer = Some(prepared(origin, Ok(outcome.answer)));
         let effects = outcome.records.into_iter().map(Effect::Record).collect();
         Ok(Decided::changed(here, Place::At(revision), effects, answer))
@@ -316,8 +321,7 @@ impl Leader {
             self.expiry_decided();
         }
         if self.is_corrupt() {
-            let in_flight = operation.rests.in_flight || self.is_unsettled(here);
-            let rests = Rests { in_flight, ..operation.rests };
+            let rests = self.rests(here, operation.rests);
             let refuse = |origin| Decided::unchanged(origin, Err(Reject::Corrupt), rests);
             return Ok(origin.map(refuse).unwrap_or_default());
         }
@@ -329,8 +333,8 @@ impl Leader {
             if !self.lease_stands(*id) {
                 if let Some(origin) = origin {
                     let reply = Err(Reject::LeaseNotFound);
-                    let in_flight = self.lease_is_going(*id) || self.is_unsettled(here);
-                    let rests = Rests { in_flight, ..operation.rests };
+                    let in_flight = self.lease_is_in_flight(*id);
+                    let rests = self.rests(here, Rests { in_flight, ..Rests::default() });
                     return Ok(Decided::unchanged(origin, reply, rests));
                 }
                 continue;
@@ -376,8 +380,7 @@ impl Leader {
             None
         };
         if let Some(reject) = refusal {
-            let in_flight = rests.in_flight || self.is_unsettled(here);
-            let rests = Rests { in_flight, ..rests };
+            let rests = self.rests(here, rests);
             return origin
                 .map(|origin| Decided::unchanged(origin, Err(reject), rests))
                 .unwrap_or_default();
@@ -402,12 +405,11 @@ impl Leader {
         rests: Rests,
     ) -> Decided {
         let newest = here.shared.newest_taken();
-        let in_flight = rests.in_flight || self.is_unsettled(here);
+        let rests = self.rests(here, rests);
         let (effects, alarms) = self.change_alarms(change);
         if effects.is_empty() {
-            let rests = Rests { in_flight, ..rests };
             // What leaves at once shows nothing that is still on its way.
-            let revision = if in_flight { newest } else { here.shared.committed().0 };
+            let revision = here.shared.committed().0.max(rests.revision);
             let answer = Answer::Alarm { revision, alarms };
             return origin
                 .map(|origin| Decided::unchanged(origin, Ok(answer), rests))
@@ -415,7 +417,11 @@ impl Leader {
         }
         let answer = Answer::Alarm { revision: newest, alarms };
         let answer = origin.map(|origin| prepared(origin, Ok(answer)));
-        Decided::changed(here, Place::Behind(newest), effects, answer)
+        let mut decided = Decided::changed(here, Place::Behind(newest), effects, answer);
+        for (origin, reject) in self.take_refused(here) {
+            decided.proposals.push(mark(origin, Err(reject), newest));
+        }
+        decided
     }
 }
 

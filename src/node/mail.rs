@@ -120,8 +120,8 @@ pub enum Mail {
     Coordinate(Origin, Request),
     /// To the orderer: evaluated operations.
     Propose(Proposal),
-    /// To the orderer's core: a write met the quota; the space alarm is due.
-    RaiseNoSpace,
+    /// To the orderer's core: a write met the quota. It is refused behind the alarm that is due.
+    NoSpace(Origin),
     /// To the core that took the calls.
     Answers(Vec<(CallId, Reply)>),
     /// To a shard: read.
@@ -166,6 +166,12 @@ pub struct Rests {
 }
 
 impl Rests {
+    /// Rests on what is in flight, up to a revision.
+    #[must_use]
+    pub fn on(revision: Revision) -> Rests {
+        Rests { in_flight: true, revision }
+    }
+
     /// Rests on either.
     #[must_use]
     pub fn and(self, other: Rests) -> Rests {

@@ -69,8 +69,12 @@ pub struct NodeConfig {
     pub progress_interval_ms: u64,
     /// Bytes queued on a watch stream above which its watchers lag.
     pub watch_stream_bytes: usize,
-    /// Largest request, for the fragments of watch messages.
-    pub request_bytes_max: usize,
+    /// Bytes of a watch message from which on it is cut, for who asked for fragments.
+    pub watch_fragment_bytes: usize,
+    /// Records that one slice of a long read visits.
+    pub read_slice_records: usize,
+    /// Changes that one slice of a compaction forgets.
+    pub cut_slice_changes: usize,
     /// Seed of everything that is chosen at random.
     pub seed: u64,
 }
@@ -147,11 +151,19 @@ impl Here {
     /// A shard of this core has applied something: moves V if that was the last to wait for.
     /// The orderer's core has answers to release then, and hubs have events to match.
     pub(crate) fn advance_visible(&mut self, out: &mut Outbox) {
+        let before = self.shared.visible();
         if !self.shared.advance_visible() {
             return;
         }
+        let visible = self.shared.visible();
+        // A core that nothing concerns has to follow too, or the ring fills up behind it. It can
+        // pass what is visible and no more, so it is rung as V goes on: from half the ring on at
+        // every sixteenth batch.
+        let sixteenth = before / 16 != visible / 16;
+        let half = self.shared.ring_batches() / 2;
         for core in self.topology.all_cores() {
-            let due = core == Topology::ORDERER || self.shared.wants_visible(core);
+            let lags = sixteenth && visible.saturating_sub(self.shared.consumed(core)) >= half;
+            let due = core == Topology::ORDERER || lags || self.shared.wants_visible(core);
             if core != self.core && due {
                 out.mail.push((core, Mail::Ring));
             }
@@ -199,7 +211,7 @@ impl Core {
         let shards_count = topology.router().shards();
         let settings = Settings {
             stream_bytes: config.watch_stream_bytes,
-            ..Settings::new(shards_count, config.progress_interval_ms, config.request_bytes_max)
+            ..Settings::new(shards_count, config.progress_interval_ms, config.watch_fragment_bytes)
         };
         let prng = crate::base::prng::Prng::new(config.seed ^ u64::from(core.0));
         let watch_metrics = Arc::new(WatchMetrics::default());
@@ -414,7 +426,7 @@ impl Core {
             Mail::Ring => {}
             Mail::Coordinate(..)
             | Mail::Propose(_)
-            | Mail::RaiseNoSpace
+            | Mail::NoSpace(_)
             | Mail::Latched(..)
             | Mail::Unheld(..)
             | Mail::HasCut(..) => {
@@ -472,6 +484,12 @@ impl Core {
         out.more |= interested && self.here.shared.visible() > self.hub.position();
         let shards = self.shards.iter().map(ShardRole::position);
         let consumed = shards.chain([self.hub.position()]).min().unwrap_or(0);
+        let before = self.here.shared.consumed(self.here.core);
         self.here.shared.consumed_to(self.here.core, consumed);
+        let makes_room = consumed > before && self.here.shared.wants_room();
+        if makes_room && self.here.core != Topology::ORDERER {
+            out.mail.push((Topology::ORDERER, Mail::Ring));
+        }
+        out.more |= makes_room && self.here.core == Topology::ORDERER;
     }
 }

@@ -303,7 +303,7 @@ impl Reader {
                 Err(Stop::Missing) => {
                     let mut by_shard: BTreeMap<ShardId, Vec<Ask>> = BTreeMap::new();
                     for ask in gathered.take_missing() {
-                        for shard in shards_of_ask(&ask, router.all(), router).iter() {
+                        for shard in shards_of_ask(&ask, router).iter() {
                             by_shard.entry(shard).or_default().push(ask.clone());
                         }
                     }
@@ -369,9 +369,10 @@ fn read_txn(
 ) -> Result<Answer, Stop> {
     let conditions =
         Conditions { current: at, compact, no_space: false, corrupt: false, quota_left: None };
-    let plan = eval::plan(gathered, &conditions, Write::Txn(txn))?;
+    let view = gathered.with_leases(|id| unreachable!("a range names lease {id}"));
+    let plan = eval::plan(&view, &conditions, Write::Txn(txn))?;
     assert!(!plan.writes, "a transaction of ranges was planned to write");
-    Ok(eval::materialise(gathered, &plan, at).answer)
+    Ok(eval::materialise(&view, &plan, at).answer)
 }
 
 /// The oldest revision that a transaction's ranges name.

@@ -13,7 +13,7 @@ use super::view::{Newest, Overlay, page_at};
 use super::{Here, Outbox, Topology, coordinator};
 use crate::base::batch::{Batch, Placed};
 use crate::base::effect::{AlarmKind, Effect};
-use crate::base::limits::{CUT_SLICE_CHANGES, READ_SLICE_BYTES, READ_SLICE_RECORDS};
+use crate::base::limits::{OPERATIONS_MAX, READ_SLICE_BYTES, SHARD_QUEUE_MAX};
 use crate::base::reject::Reject;
 use crate::base::shared::Position;
 use crate::base::{LeaseId, Revision, ShardId, Term};
@@ -114,6 +114,9 @@ impl ShardRole {
         request: Request,
         out: &mut Outbox,
     ) {
+        if self.queue.len() >= SHARD_QUEUE_MAX {
+            return here.answer(origin, Err(Reject::TooManyRequests), out);
+        }
         self.queue.push_back(Queued::Write(origin, request));
         self.run_queue(here, out);
     }
@@ -169,25 +172,32 @@ impl ShardRole {
             Err(Stop::Missing) => {
                 return Err(view.wants_applied().expect("a shard lacks nothing of its own else"));
             }
+            // A grant may be on its way that this shard has not heard of.
+            Err(Stop::Refused(Reject::LeaseNotFound)) => {
+                let mail = Mail::Coordinate(origin, request.clone());
+                here.send(Topology::ORDERER, mail, out);
+                return Ok(());
+            }
+            Err(Stop::Refused(Reject::NoSpace)) if !conditions.no_space => {
+                here.send(Topology::ORDERER, Mail::NoSpace(origin), out);
+                return Ok(());
+            }
             Err(Stop::Refused(reject)) => {
-                let rests = self.rests(&view);
-                if reject == Reject::NoSpace && !conditions.no_space {
-                    here.send(Topology::ORDERER, Mail::RaiseNoSpace, out);
-                }
+                let rests = self.rests(here, &view);
                 Self::unchanged(here, origin, Err(reject), rests, out);
                 return Ok(());
             }
         };
         if !plan.writes {
-            let header = here.shared.committed().0.max(view.rests().revision);
+            let rests = self.rests(here, &view);
+            let header = here.shared.committed().0.max(rests.revision);
             let outcome = eval::materialise(&view, &plan, header);
-            let rests = self.rests(&view);
             Self::unchanged(here, origin, Ok(outcome.answer), rests, out);
             return Ok(());
         }
         let credit = eval::credit_bytes(write);
         if !here.shared.take_credit(credit) {
-            let rests = self.rests(&view);
+            let rests = self.rests(here, &view);
             Self::unchanged(here, origin, Err(Reject::TooManyRequests), rests, out);
             return Ok(());
         }
@@ -206,11 +216,15 @@ impl ShardRole {
         Ok(())
     }
 
-    /// What an evaluation rests on: what it read, and alarms and a compaction in flight.
-    fn rests(&self, view: &Newest<'_>) -> Rests {
-        let rests = view.rests();
+    /// What an evaluation rests on: what it read, and alarms and a compaction in flight. Those
+    /// stand behind revisions that others may have taken, so the answer shows the newest one:
+    /// what it read has not changed up to there.
+    fn rests(&self, here: &Here, view: &Newest<'_>) -> Rests {
         let unsettled = self.alarms_in_flight != 0 || self.compact > self.store.compact_revision();
-        Rests { in_flight: rests.in_flight || unsettled, ..rests }
+        match unsettled {
+            true => view.rests().and(Rests::on(here.shared.newest_taken())),
+            false => view.rests(),
+        }
     }
 
     fn conditions(&self, here: &Here) -> Conditions {
@@ -247,6 +261,12 @@ impl ShardRole {
             self.answer_latch(here, operation, asks, out);
             return;
         }
+        // Operations are bounded where they begin, but for the leader's own few, and each waits
+        // here once.
+        debug_assert!(
+            self.queue.len() < SHARD_QUEUE_MAX + 2 * OPERATIONS_MAX,
+            "more latches wait than operations are under way"
+        );
         self.queue.push_back(Queued::Latch(operation, asks));
         self.run_queue(here, out);
     }
@@ -419,7 +439,6 @@ impl ShardRole {
             Ask::RangeAt(range, older, limit) => {
                 Given::Page(page_at(&self.store, range, *older, *limit))
             }
-            Ask::Lease(id) => Given::Lease(self.store.has_lease(*id)),
             Ask::LeaseKeys(id) => Given::Keys(self.lease_keys_at(*id, at)),
         };
         (ask, given)
@@ -439,7 +458,8 @@ impl ShardRole {
     fn slice(&mut self, here: &mut Here, job: Job, out: &mut Outbox) {
         match job {
             Job::Range(id, mut range) => {
-                let budget = Budget { keys: READ_SLICE_RECORDS, bytes: READ_SLICE_BYTES };
+                let keys = here.config.read_slice_records;
+                let budget = Budget { keys, bytes: READ_SLICE_BYTES };
                 match range.step(&self.store, budget) {
                     Progress::Done(run) => {
                         let mail = Mail::Share(id, self.id, ReadShare::Run(run));
@@ -450,7 +470,7 @@ impl ShardRole {
                 }
             }
             Job::Hash(id, mut pass) => {
-                if pass.step(&self.store, READ_SLICE_RECORDS) {
+                if pass.step(&self.store, here.config.read_slice_records) {
                     let mail = Mail::Share(id, self.id, ReadShare::Hash(pass.finish()));
                     here.send(id.core, mail, out);
                 } else {
@@ -482,7 +502,7 @@ impl ShardRole {
             self.slice(here, job, out);
         }
         if let Some(below) = self.cutting
-            && self.store.compact_slice(below, CUT_SLICE_CHANGES)
+            && self.store.compact_slice(below, here.config.cut_slice_changes)
         {
             self.cutting = None;
             here.shared.set_shard_size(self.id, self.store.bytes(), self.store.live_keys());

@@ -84,7 +84,6 @@ impl<'a> Newest<'a> {
             Ask::Key(key) => self.newest(key).map(Given::Key),
             Ask::Range(range, limit) => self.range(range, *limit).map(Given::Page),
             Ask::RangeAt(range, at, limit) => self.range_at(range, *at, *limit).map(Given::Page),
-            Ask::Lease(id) => self.lease_exists(*id).map(Given::Lease),
             Ask::LeaseKeys(id) => Ok(Given::Keys(self.lease_keys(*id))),
         };
         given.ok()

@@ -120,6 +120,8 @@ pub(super) struct Driver {
     /// Readys not yet durable: number, and the index that must be durable for it.
     unpersisted: VecDeque<(u64, u64)>,
     hard_state: HardState,
+    /// Empty but during `propose`, which fills it again and again.
+    fetched: Vec<Fetched>,
 }
 
 impl std::fmt::Debug for Driver {
@@ -171,7 +173,8 @@ impl Driver {
         let logger = slog::Logger::root(slog::Discard, slog::o!());
         let raft = RawNode::new(&raft_config, view, &logger)
             .expect("the configuration above is valid for any member and any log");
-        Driver { raft, unpersisted: VecDeque::new(), hard_state: copy(&stored) }
+        let (unpersisted, fetched) = (VecDeque::new(), Vec::new());
+        Driver { raft, unpersisted, hard_state: copy(&stored), fetched }
     }
 
     pub(super) fn campaign(&mut self) {
@@ -208,10 +211,13 @@ impl Driver {
         self.raft
             .propose(Vec::new(), data.to_vec())
             .expect("the orderer bounds what is uncommitted below raft's own limit");
-        let fetched = self.fetch();
+        let mut fetched = std::mem::take(&mut self.fetched);
+        self.fetch(&mut fetched);
         let [Fetched::Own { index, hard_state, .. }] = fetched[..] else {
             panic!("a proposal yields its own entry and nothing else, not {fetched:?}")
         };
+        fetched.clear();
+        self.fetched = fetched;
         (index, hard_state)
     }
 
@@ -231,8 +237,7 @@ impl Driver {
     }
 
     /// Takes everything that is ready.
-    pub(super) fn fetch(&mut self) -> Vec<Fetched> {
-        let mut out = Vec::new();
+    pub(super) fn fetch(&mut self, out: &mut Vec<Fetched>) {
         while self.raft.has_ready() {
             let mut ready = self.raft.ready();
             if let Some(hard_state) = ready.hs() {
@@ -262,7 +267,6 @@ impl Driver {
                 self.raft.mut_store().drop_up_to(last.index);
             }
         }
-        out
     }
 }
 

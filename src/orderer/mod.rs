@@ -142,6 +142,8 @@ pub struct Orderer {
     shards: ShardSet,
     leading: Option<Term>,
     open: bool,
+    /// Empty but during `fetch`, which fills it again and again.
+    fetched: Vec<Fetched>,
 }
 
 impl Orderer {
@@ -176,17 +178,18 @@ impl Orderer {
             shards: config.shards,
             leading: None,
             open: false,
+            fetched: Vec::new(),
         })
     }
 
     /// Starts an election; a lone voter wins it at once.
-    pub fn campaign(&mut self, committed: &mut Vec<Committed>) {
+    pub fn campaign(&mut self, committed: &mut VecDeque<Committed>) {
         self.driver.campaign();
         self.fetch(committed);
     }
 
     /// One tick of raft's clock.
-    pub fn tick(&mut self, committed: &mut Vec<Committed>) {
+    pub fn tick(&mut self, committed: &mut VecDeque<Committed>) {
         self.driver.tick();
         self.fetch(committed);
     }
@@ -257,7 +260,7 @@ impl Orderer {
     }
 
     /// Everything up to `index` is durable here.
-    pub fn persisted(&mut self, index: RaftIndex, committed: &mut Vec<Committed>) {
+    pub fn persisted(&mut self, index: RaftIndex, committed: &mut VecDeque<Committed>) {
         self.driver.persisted(index);
         self.fetch(committed);
     }
@@ -347,8 +350,10 @@ impl Orderer {
     }
 
     /// Takes from raft what is ready: entries of its own making, and what is committed now.
-    fn fetch(&mut self, committed: &mut Vec<Committed>) {
-        for fetched in self.driver.fetch() {
+    fn fetch(&mut self, committed: &mut VecDeque<Committed>) {
+        let mut fetched = std::mem::take(&mut self.fetched);
+        self.driver.fetch(&mut fetched);
+        for fetched in fetched.drain(..) {
             match fetched {
                 Fetched::Own { index, term, hard_state } => {
                     let (body, answers) = (Body::Void, Vec::new());
@@ -359,11 +364,12 @@ impl Orderer {
                 Fetched::Committed { index, term } => self.commit(index, term, committed),
             }
         }
+        self.fetched = fetched;
         self.leading = self.driver.leading();
         self.open &= self.leading.is_some();
     }
 
-    fn commit(&mut self, index: RaftIndex, term: Term, committed: &mut Vec<Committed>) {
+    fn commit(&mut self, index: RaftIndex, term: Term, committed: &mut VecDeque<Committed>) {
         let entry = self.in_log.pop_front().expect("raft committed an entry that it was not given");
         assert_eq!((entry.index, entry.term), (index, term), "raft committed out of order");
         let InLog { body, answers, credit, .. } = entry;
@@ -392,7 +398,7 @@ impl Orderer {
         );
         self.committed_revision = last;
         let batch = Batch::new((index, term), (before, last), effects, self.shards);
-        committed.push(Committed { batch: Arc::new(batch), answers, credit });
+        committed.push_back(Committed { batch: Arc::new(batch), answers, credit });
     }
 }
 

@@ -16,7 +16,7 @@ fn recover(entries: Vec<RecoveredEntry>, hard_state: HardState) -> Orderer {
 /// An orderer that leads and is open, and the disk that took its entries so far.
 fn opened() -> (Orderer, Vec<LogEntry>) {
     let mut orderer = recover(Vec::new(), HardState::default());
-    let mut committed = Vec::new();
+    let mut committed = VecDeque::new();
     orderer.campaign(&mut committed);
     let own = orderer.next_entry(&mut Vec::new()).expect("a new leader's entry");
     assert!(own.chunks.is_empty());
@@ -59,7 +59,7 @@ fn what_waits_becomes_one_entry_and_commits_once_durable() {
     let entry = orderer.next_entry(&mut settled).expect("three proposals wait");
     assert_eq!(entry.chunks.len(), 4);
     assert!(orderer.next_entry(&mut settled).is_none());
-    let mut committed = Vec::new();
+    let mut committed = VecDeque::new();
     orderer.tick(&mut committed);
     assert!(committed.is_empty(), "committed before it was durable");
     orderer.persisted(entry.index, &mut committed);
@@ -77,7 +77,7 @@ fn several_entries_in_flight_commit_by_the_durable_prefix() {
         orderer.offer(put(revision, b"b"));
         indexes.push(orderer.next_entry(&mut settled).expect("one waits").index);
     }
-    let mut committed = Vec::new();
+    let mut committed = VecDeque::new();
     orderer.persisted(indexes[1], &mut committed);
     assert_eq!(committed.len(), 2);
     orderer.persisted(indexes[3], &mut committed);
@@ -97,7 +97,7 @@ fn marks_ride_with_the_newest_entry_or_settle_at_once() {
     orderer.offer(mark(2));
     assert!(orderer.next_entry(&mut settled).is_none());
     assert_eq!(settled.len(), 1, "the mark waits for the write");
-    let mut committed = Vec::new();
+    let mut committed = VecDeque::new();
     orderer.persisted(entry.index, &mut committed);
     assert_eq!(committed[0].answers[0].call.call, 2);
 }
@@ -120,7 +120,7 @@ fn an_operation_larger_than_an_entry_takes_effect_with_its_last_piece() {
         entries.push(entry);
     }
     assert!(entries.len() > 3, "{}", entries.len());
-    let mut committed = Vec::new();
+    let mut committed = VecDeque::new();
     for entry in &entries[..entries.len() - 2] {
         orderer.persisted(entry.index, &mut committed);
         assert!(committed.is_empty());
@@ -148,7 +148,7 @@ fn a_restart_commits_the_durable_log_and_leads_a_new_term() {
         chunks: entry.chunks.into_iter().map(|(bytes, _)| bytes).collect(),
     });
     let mut again = recover(entries.collect(), hard_state);
-    let mut committed = Vec::new();
+    let mut committed = VecDeque::new();
     again.campaign(&mut committed);
     assert_eq!(again.term(), Term(3));
     let own = again.next_entry(&mut settled).expect("a new leader's entry");

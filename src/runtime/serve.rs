@@ -25,7 +25,10 @@ use super::segments::SegmentDir;
 use super::station::Station;
 use super::{notify, signals};
 use crate::base::CoreId;
-use crate::base::limits::{CONNECTIONS_MAX, WATCH_STREAM_BYTES_MAX};
+use crate::base::limits::{
+    CONNECTIONS_MAX, CUT_SLICE_CHANGES, READ_SLICE_RECORDS, REQUEST_OVERHEAD_BYTES,
+    WATCH_STREAM_BYTES_MAX,
+};
 use crate::base::shared::Shared;
 use crate::cluster::compactor::Mode;
 use crate::config::{AutoCompaction, Config, Scheme, Url};
@@ -161,7 +164,9 @@ fn node_config(config: &Config, data_dir: &DataDir) -> NodeConfig {
         },
         progress_interval_ms: config.watch_progress_interval_ms,
         watch_stream_bytes: WATCH_STREAM_BYTES_MAX,
-        request_bytes_max: config.max_request_bytes,
+        watch_fragment_bytes: config.max_request_bytes + REQUEST_OVERHEAD_BYTES,
+        read_slice_records: READ_SLICE_RECORDS,
+        cut_slice_changes: CUT_SLICE_CHANGES,
         seed: signals::random_seed(),
     }
 }

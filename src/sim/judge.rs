@@ -4,7 +4,7 @@
 //! what the model makes of a request that a client sent; each answer has to be the model's at
 //! some moment between the request and the answer, at the revision that its header shows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -14,7 +14,6 @@ use crate::base::batch::Batch;
 use crate::base::change::Change;
 use crate::base::effect::Effect;
 use crate::base::record::Record;
-use crate::base::reject::Reject;
 use crate::base::shared::Position;
 use crate::base::{LeaseId, Revision, Tick};
 use crate::wire::call::{Answer, OpAnswer, Reply, Request, TxnAnswer};
@@ -47,11 +46,15 @@ struct Op {
 impl Op {
     /// Whether its effect may stand at `at`, ending before `end`.
     fn may_be_at(&self, at: usize, end: usize) -> bool {
-        self.from <= at
-            && match self.state {
-                State::Waiting => false,
-                State::Answered(_, upto) | State::Lost(upto) => end <= upto,
-            }
+        self.from <= at && end <= self.upto()
+    }
+
+    /// Where its window ends; one that waits has none yet.
+    fn upto(&self) -> usize {
+        match self.state {
+            State::Waiting => 0,
+            State::Answered(_, upto) | State::Lost(upto) => upto,
+        }
     }
 }
 
@@ -70,6 +73,8 @@ pub struct Judge {
     /// What the present life has committed of it, in all and up to each position.
     seen: usize,
     upto: Vec<usize>,
+    /// Where batches end in it.
+    batch_ends: BTreeSet<usize>,
     /// What is visible of it: a request that is sent now is answered behind that.
     visible: usize,
     /// What was judged of it, and the store at that point.
@@ -109,6 +114,11 @@ impl Judge {
         self.compact.unwrap_or(Revision(-1))
     }
 
+    /// The leases, each with the moment before which it may not expire.
+    pub fn deadlines(&self) -> impl Iterator<Item = (LeaseId, Tick)> {
+        self.leases.iter().map(|(id, lease)| (*id, lease.floor))
+    }
+
     // --- what happens ---------------------------------------------------------------------
 
     /// A batch was committed.
@@ -133,6 +143,7 @@ impl Judge {
             self.seen += 1;
         }
         self.upto.push(self.seen);
+        self.batch_ends.insert(self.seen);
     }
 
     fn remember(&mut self, record: &Arc<Record>) {
@@ -282,7 +293,6 @@ impl Judge {
     fn fits(&mut self, op: &Op, reply: &Reply) -> bool {
         let current = self.model.revision();
         match (&op.request, reply) {
-            (_, Err(Reject::NoSpace)) if self.has_quota => true,
             (Request::LeaseKeepAlive(id), Ok(Answer::LeaseKeepAlive { ttl_s, .. })) => {
                 let Some(lease) = self.leases.get_mut(id) else { return *ttl_s == 0 };
                 let renewed = *ttl_s == lease.ttl_s;
@@ -408,7 +418,10 @@ impl Judge {
             self.done = end;
             return;
         }
-        if let Some((Effect::Revoke { id }, _)) = self.log.get(end) {
+        // What ends a lease stands in one batch with the ends of its keys.
+        if let Some((Effect::Revoke { id }, _)) = self.log.get(end)
+            && !self.batch_ends.contains(&end)
+        {
             let keys: Vec<&[u8]> = records.iter().map(|record| record.key()).collect();
             if self.model.keys_of(*id) == keys {
                 let id = *id;
@@ -495,7 +508,8 @@ impl Judge {
         let expected = self.model.execute(&request);
         assert!(expected.is_ok(), "{request:?} took effect: {expected:?}");
         let expected = shown(&expected);
-        let by_quota = self.has_quota && matches!(&request, Request::Alarm(a) if a.action == 1);
+        let is_quotas = |a: &pb::AlarmRequest| (a.action, a.member_id, a.alarm) == (1, 1, 1);
+        let by_quota = self.has_quota && matches!(&request, Request::Alarm(a) if is_quotas(a));
         let asked = self.claim(start, end, &is_it, |reply| shown(reply) == expected);
         // One that had this effect may have been taken for one that had none.
         let window = |from: usize, upto: usize| from <= start && end <= upto;
@@ -514,12 +528,15 @@ impl Judge {
         said: impl Fn(&Reply) -> bool,
     ) -> bool {
         let matching = |op: &Op| is_it(&op.request) && op.may_be_at(start, end);
-        let answered = self.ops.iter().find(|(_, op)| {
+        // Of several that fit, the one whose window ends first: the others may fit later still.
+        let answered = self.ops.iter().filter(|(_, op)| {
             matching(op) && matches!(&op.state, State::Answered(reply, _) if said(reply))
         });
+        let answered = answered.min_by_key(|(_, op)| op.upto());
         let lost = || {
             let is_lost = |op: &Op| matches!(op.state, State::Lost(_));
-            self.ops.iter().find(|(_, op)| is_lost(op) && matching(op))
+            let lost = self.ops.iter().filter(|(_, op)| is_lost(op) && matching(op));
+            lost.min_by_key(|(_, op)| op.upto())
         };
         let is_answered = answered.is_some();
         let Some(id) = answered.or_else(lost).map(|(id, _)| *id) else { return false };

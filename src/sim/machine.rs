@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::disk::Disk;
+use crate::base::limits;
+use crate::base::prng::Prng;
 use crate::base::shared::Shared;
 use crate::base::{CoreId, Tick};
 use crate::node::{Boot, Core, Input, Leader, Mail, NodeConfig, Outbox, Topology};
@@ -47,9 +49,42 @@ impl Plan {
                 compaction: crate::cluster::compactor::Mode::Off,
                 progress_interval_ms: 200,
                 watch_stream_bytes: 4 << 20,
-                request_bytes_max: 1 << 20,
+                watch_fragment_bytes: 1 << 20,
+                read_slice_records: limits::READ_SLICE_RECORDS,
+                cut_slice_changes: limits::CUT_SLICE_CHANGES,
                 seed,
             },
+        }
+    }
+}
+
+impl Plan {
+    /// A member of any shape.
+    #[must_use]
+    pub fn draw(prng: &mut Prng) -> Plan {
+        let cores = 1 + prng.below(2) as u16;
+        let shards = [1, 2, 5][prng.below(3) as usize];
+        let mut plan = Plan::new(cores, shards, prng.next_u64());
+        plan.layout.depth = 1 + prng.below(3) as usize;
+        plan.layout.segment_bytes = 4096 * (24 + prng.below(40));
+        // One core may publish more in a step than a small ring shows to an observer.
+        plan.ring = if cores == 1 { 1024 } else { [32, 64, 1024][prng.below(3) as usize] };
+        plan.node.watch_stream_bytes = [300, 2_000, 4 << 20][prng.below(3) as usize];
+        if prng.percent(8) {
+            plan.node.quota_bytes = Some(20_000 + prng.below(60_000));
+        }
+        plan
+    }
+
+    /// More cores than shards, so that reads can wait where the coordinator's mail does not;
+    /// slices, fragments and quotas of very little.
+    pub fn vary(&mut self, prng: &mut Prng) {
+        self.cores = 2 + prng.below(3) as u16;
+        self.node.watch_fragment_bytes = [100, 200, 1 << 20][prng.below(3) as usize];
+        self.node.read_slice_records = 1 + prng.below(4) as usize;
+        self.node.cut_slice_changes = 1 + prng.below(10) as usize;
+        if prng.percent(15) {
+            self.node.quota_bytes = Some(3_000 + prng.below(9_000));
         }
     }
 }

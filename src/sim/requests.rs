@@ -33,17 +33,25 @@ const KEYS: [&[u8]; 14] = [
 #[derive(Clone, Debug)]
 pub struct Requests {
     prng: Prng,
+    /// Many writes are about leases.
+    pub(super) on_leases: bool,
 }
 
 impl Requests {
     /// Requests that follow from `seed`.
     #[must_use]
     pub fn new(seed: u64) -> Requests {
-        Requests { prng: Prng::new(seed) }
+        Requests { prng: Prng::new(seed), on_leases: false }
     }
 
     /// A request that changes the store, more often than not, as the model stands.
     pub fn write(&mut self, model: &Model) -> Request {
+        if self.on_leases && self.prng.percent(30) {
+            return match self.prng.below(5) {
+                0..3 => Request::LeaseGrant(pb::LeaseGrantRequest { ttl: 0, id: self.lease_id() }),
+                _ => Request::LeaseRevoke(LeaseId(self.lease_id())),
+            };
+        }
         match self.prng.below(100) {
             0..40 => Request::Put(self.put(model)),
             40..58 => Request::DeleteRange(self.delete()),
@@ -147,6 +155,7 @@ impl Requests {
         let granted = model.leases();
         let lease = match self.prng.below(10) {
             _ if ignore_lease && self.prng.percent(90) => 0,
+            _ if self.on_leases && self.prng.percent(50) => self.lease_id(),
             0..6 => 0,
             6..9 if !granted.is_empty() => {
                 granted[self.prng.below(granted.len() as u64) as usize].0.0

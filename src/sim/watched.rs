@@ -25,6 +25,8 @@ pub struct Standing<'a> {
     pub visible: Revision,
     /// The compact revision, one that is committed and not visible included.
     pub compact: Revision,
+    /// Bytes from which on a message is cut.
+    pub fragment_bytes: usize,
 }
 
 #[derive(Debug)]
@@ -37,6 +39,8 @@ struct Watcher {
     known: Revision,
     cursor: usize,
     compacted: bool,
+    /// Bytes of the fragments so far of the revision under way; 0 between revisions.
+    fragmented_bytes: usize,
 }
 
 impl Watcher {
@@ -146,6 +150,7 @@ impl Stream {
                 assert!(*at <= standing.compact, "watcher {id} ended in {at}, not compacted");
                 assert!(watcher.known < *at, "watcher {id} knows all below {}", watcher.known);
                 watcher.compacted = true;
+                assert_eq!(watcher.fragmented_bytes, 0, "watcher {id} ended in half a revision");
             }
             WatchBody::Progress => self.progressed(message, standing),
             WatchBody::Events { events, fragment } => {
@@ -166,7 +171,15 @@ impl Stream {
         let start = Revision(request.start_revision);
         let from = if start.0 == 0 { message.revision.next() } else { start };
         let range = range_of(&request);
-        let watcher = Watcher { request, range, from, known: from, cursor: 0, compacted: false };
+        let watcher = Watcher {
+            request,
+            range,
+            from,
+            known: from,
+            cursor: 0,
+            compacted: false,
+            fragmented_bytes: 0,
+        };
         let before = self.watchers.insert(message.watch_id, watcher);
         assert!(before.is_none(), "watch ID {} was given twice", message.watch_id);
     }
@@ -184,6 +197,7 @@ impl Stream {
             }
             assert!(to_all || watcher.request.progress_notify, "nobody asked for progress");
             assert!(!watcher.compacted, "progress of a watcher that has ended");
+            assert_eq!(watcher.fragmented_bytes, 0, "progress in the middle of a revision");
             let next = watcher.next(standing.history).map(|change| change.record.revision);
             assert!(
                 next.is_none_or(|next| next > message.revision),
@@ -192,6 +206,13 @@ impl Stream {
             );
             watcher.known = watcher.known.max(message.revision.next());
         }
+    }
+
+    /// Whether any watcher lacks an event.
+    #[must_use]
+    pub fn is_behind(&mut self, history: &[Change]) -> bool {
+        let lacks = |watcher: &mut Watcher| !watcher.compacted && watcher.next(history).is_some();
+        self.watchers.values_mut().any(lacks)
     }
 
     /// Everything rests: nobody may lack anything.
@@ -212,6 +233,31 @@ fn range_of(request: &pb::WatchCreateRequest) -> KeyRange {
     KeyRange::from_request(key, request.range_end.clone())
 }
 
+/// Who asked for fragments gets none of the limit or above but single events, and none where all
+/// of it would have fit.
+fn fits_fragments(
+    watcher: &mut Watcher,
+    message: &WatchMessage,
+    events: usize,
+    fragment: bool,
+    max: usize,
+) {
+    assert!(!fragment || watcher.request.fragment, "fragments were not asked for");
+    if !watcher.request.fragment {
+        return;
+    }
+    let bytes = message.bytes();
+    assert!(bytes < max || events == 1, "{events} events in {bytes} bytes were not cut");
+    let before = std::mem::take(&mut watcher.fragmented_bytes);
+    // The overhead counts once for all of them.
+    let whole = if before > 0 { before + bytes - WatchMessage::OVERHEAD_BYTES } else { bytes };
+    if fragment {
+        watcher.fragmented_bytes = whole;
+    } else {
+        assert!(before == 0 || whole >= max, "{whole} bytes were cut");
+    }
+}
+
 fn saw(
     watcher: &mut Watcher,
     message: &WatchMessage,
@@ -221,7 +267,7 @@ fn saw(
 ) {
     assert!(!watcher.compacted, "events of a watcher that has ended");
     assert!(!events.is_empty(), "a message of no events");
-    assert!(!fragment || watcher.request.fragment, "fragments were not asked for");
+    fits_fragments(watcher, message, events.len(), fragment, standing.fragment_bytes);
     let bytes: Vec<u8> = events.iter().flatten().copied().collect();
     let told = pb::WatchResponse::decode(&bytes[..]).expect("events that decode").events;
     assert_eq!(told.len(), events.len(), "one event each");

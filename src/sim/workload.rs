@@ -19,6 +19,18 @@ pub struct Workload {
     prng: Prng,
     /// Writes among a hundred requests.
     writes: u64,
+    /// Watchers among a hundred that ask for fragments.
+    fragments: u64,
+    topic: Option<Topic>,
+}
+
+/// What many requests of a seed are about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Topic {
+    /// Grants, revokes, and puts on leases that come and go.
+    Leases,
+    /// Compactions of what is hardly past, and reads of it.
+    History,
 }
 
 impl Workload {
@@ -27,7 +39,15 @@ impl Workload {
     pub fn new(seed: u64) -> Workload {
         let mut prng = Prng::new(seed);
         let writes = [15, 50, 85][prng.below(3) as usize];
-        Workload { requests: Requests::new(prng.next_u64()), prng, writes }
+        let requests = Requests::new(prng.next_u64());
+        Workload { requests, prng, writes, fragments: 20, topic: None }
+    }
+
+    /// From here on most watchers ask for fragments, and many requests are about `topic`.
+    pub fn vary(&mut self, topic: Option<Topic>) {
+        self.fragments = 70;
+        self.topic = topic;
+        self.requests.on_leases = topic == Some(Topic::Leases);
     }
 
     /// The next request of a client, and the form that the frontend would pass on. What the
@@ -47,6 +67,15 @@ impl Workload {
             if self.prng.percent(10) {
                 let at = newest.0 + self.prng.below(3) as i64 - 1;
                 set_revision(&mut request, at);
+            }
+            if self.topic == Some(Topic::History) && self.prng.percent(40) {
+                let revision = newest.0 - self.prng.below(4) as i64;
+                if self.prng.percent(25) {
+                    let physical = self.prng.percent(50);
+                    request = Request::Compact(pb::CompactionRequest { revision, physical });
+                } else {
+                    set_revision(&mut request, revision);
+                }
             }
             if let Request::LeaseGrant(grant) = &mut request {
                 grant.id = if self.prng.percent(15) { 0 } else { grant.id };
@@ -101,7 +130,7 @@ impl Workload {
             filters,
             prev_kv: self.prng.percent(50),
             watch_id: if self.prng.percent(10) { self.prng.below(6) as i64 } else { 0 },
-            fragment: self.prng.percent(20),
+            fragment: self.prng.percent(self.fragments),
         }
     }
 }

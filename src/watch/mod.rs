@@ -46,11 +46,11 @@ pub struct Settings {
 impl Settings {
     /// The limits of the process, for `shards` shards and the flags' values.
     #[must_use]
-    pub fn new(shards: u16, progress_interval_ms: u64, request_bytes_max: usize) -> Settings {
+    pub fn new(shards: u16, progress_interval_ms: u64, fragment_bytes: usize) -> Settings {
         Settings {
             shards,
             progress_interval_ms,
-            fragment_bytes: request_bytes_max + limits::REQUEST_OVERHEAD_BYTES,
+            fragment_bytes,
             stream_bytes: limits::WATCH_STREAM_BYTES_MAX,
             slice: limits::WATCH_SLICE,
         }

@@ -3,6 +3,7 @@
 use super::AlarmChange;
 use super::Leader;
 use crate::base::effect::{AlarmKind, Effect};
+use crate::base::limits::OPERATIONS_MAX;
 use crate::base::reject::Reject;
 use crate::node::coordinator::{Kind, prepared};
 use crate::node::mail::Origin;
@@ -61,27 +62,42 @@ impl Leader {
         self.coordinator.begin(here, Kind::Alarm(Some(origin), change), shards, Vec::new(), out);
     }
 
-    pub(super) fn raise_no_space(&mut self, here: &mut Here, out: &mut Outbox) {
-        let alarm = (here.config.member, AlarmKind::NoSpace);
-        if self.no_space_asked || self.alarms.contains(&alarm) {
-            return;
-        }
-        self.no_space_asked = true;
-        let kind = Kind::Alarm(None, AlarmChange::Raise(alarm.0, alarm.1));
-        let shards = here.topology.router().all();
-        self.coordinator.begin(here, kind, shards, Vec::new(), out);
-    }
-
-    /// A write was refused under a latch: the quota is used up for the first time.
-    pub(in crate::node) fn note_refusal(
+    /// A call met the quota while no alarm was on. It is refused behind the alarm's own entry, so
+    /// that who is refused finds the alarm raised.
+    pub(in crate::node) fn refuse_for_space(
         &mut self,
         here: &mut Here,
-        reject: Reject,
+        origin: Origin,
         out: &mut Outbox,
     ) {
-        if reject == Reject::NoSpace {
-            self.raise_no_space(here, out);
+        let (member, kind) = (here.config.member, AlarmKind::NoSpace);
+        if self.alarms.contains(&(member, kind)) {
+            let in_flight = self.is_unsettled(here);
+            return self.refuse(here, origin, self.space_reject(), in_flight, out);
         }
+        if self.no_space.len() >= OPERATIONS_MAX {
+            return here.answer(origin, Err(Reject::TooManyRequests), out);
+        }
+        self.no_space.push(origin);
+        if self.no_space.len() == 1 {
+            let kind = Kind::Alarm(None, AlarmChange::Raise(member, kind));
+            let shards = here.topology.router().all();
+            self.coordinator.begin(here, kind, shards, Vec::new(), out);
+        }
+    }
+
+    /// The calls that were waiting for the space alarm, once it is raised, and what they are told.
+    pub(in crate::node) fn take_refused(&mut self, here: &Here) -> Vec<(Origin, Reject)> {
+        if !self.alarms.contains(&(here.config.member, AlarmKind::NoSpace)) {
+            return Vec::new();
+        }
+        let reject = self.space_reject();
+        std::mem::take(&mut self.no_space).into_iter().map(|origin| (origin, reject)).collect()
+    }
+
+    /// The corruption alarm is looked at before the quota, and may have come meanwhile.
+    fn space_reject(&self) -> Reject {
+        if self.is_corrupt() { Reject::Corrupt } else { Reject::NoSpace }
     }
 
     /// Decides a change of alarms: the effects, and the alarms that the answer lists.
@@ -93,9 +109,6 @@ impl Leader {
             AlarmChange::Raise(member, kind) => (member, kind, true),
             AlarmChange::Clear(member, kind) => (member, kind, false),
         };
-        if raised && kind == AlarmKind::NoSpace {
-            self.no_space_asked = false;
-        }
         let held = self.alarms.contains(&(member, kind));
         if held == raised {
             let alarms = if raised { vec![(member, kind)] } else { Vec::new() };

@@ -2,7 +2,7 @@
 
 use super::Leader;
 use crate::base::effect::Effect;
-use crate::base::limits::{LEASE_EXPIRIES_PER_PASS, LEASE_TTL_MAX_S};
+use crate::base::limits::{LEASE_EXPIRIES_PER_PASS, LEASE_TTL_MAX_S, RENEWALS_WAITING_MAX};
 use crate::base::reject::Reject;
 use crate::base::{LeaseId, Revision, ShardId, Tick};
 use crate::lease::{Cause, Renewal};
@@ -25,31 +25,27 @@ impl Leader {
         const COST_BYTES: u64 = 64;
         let conditions = self.conditions(here);
         let full = conditions.quota_left.is_some_and(|left| left <= COST_BYTES);
-        let stands =
-            |leader: &Leader, id| leader.leases.contains(id) || leader.granting.contains(&id);
         let mut id = LeaseId(request.id);
-        let exists = id != LeaseId::NONE && stands(self, id) && !self.going.contains(&id);
         let refusal = if conditions.corrupt {
             Some(Reject::Corrupt)
         } else if conditions.no_space || full {
             Some(Reject::NoSpace)
         } else if request.ttl > LEASE_TTL_MAX_S {
             Some(Reject::LeaseTtlTooLarge)
-        } else if exists || self.going.contains(&id) {
+        } else if self.lease_stands(id) || self.going.contains(&id) {
             // One that is going exists until its end is committed.
             Some(Reject::LeaseExists)
         } else {
             None
         };
         if let Some(reject) = refusal {
-            if full && !conditions.no_space {
-                self.raise_no_space(here, out);
+            if reject == Reject::NoSpace && !conditions.no_space {
+                return self.refuse_for_space(here, origin, out);
             }
-            let in_flight =
-                self.granting.contains(&id) || self.going.contains(&id) || self.is_unsettled(here);
+            let in_flight = self.lease_is_in_flight(id) || self.is_unsettled(here);
             return self.refuse(here, origin, reject, in_flight, out);
         }
-        while id == LeaseId::NONE || stands(self, id) {
+        while id == LeaseId::NONE || self.lease_stands(id) || self.going.contains(&id) {
             id = LeaseId((self.prng.next_u64() >> 1) as i64);
         }
         let tick_ms = here.config.tick_ms;
@@ -112,14 +108,15 @@ impl Leader {
         self.leases.is_due(id, now)
     }
 
-    /// Whether a lease exists and its end is not decided.
+    /// Whether a lease exists, grants and ends that are decided included.
     pub(in crate::node) fn lease_stands(&self, id: LeaseId) -> bool {
-        self.leases.contains(id) && !self.going.contains(&id)
+        let exists = self.leases.contains(id) || self.granting.contains(&id);
+        exists && !self.going.contains(&id)
     }
 
-    /// Whether a lease's end is decided and not visible.
-    pub(in crate::node) fn lease_is_going(&self, id: LeaseId) -> bool {
-        self.going.contains(&id)
+    /// Whether a lease's grant or end is decided and not committed.
+    pub(in crate::node) fn lease_is_in_flight(&self, id: LeaseId) -> bool {
+        self.granting.contains(&id) || self.going.contains(&id)
     }
 
     pub(in crate::node) fn mark_going(&mut self, id: LeaseId, cause: Cause) {
@@ -141,7 +138,22 @@ impl Leader {
             Renewal::Missing | Renewal::NotLeading => {
                 self.answer_renewal(here, origin, id, 0, out);
             }
-            Renewal::Going => self.waiting_renewals.entry(id).or_default().push(origin),
+            Renewal::Going if self.renewals_waiting >= RENEWALS_WAITING_MAX => {
+                here.answer(origin, Err(Reject::TooManyRequests), out);
+            }
+            Renewal::Going => {
+                self.renewals_waiting += 1;
+                self.waiting_renewals.entry(id).or_default().push(origin);
+            }
+        }
+    }
+
+    /// The lease has ended: who waited to renew it is told so.
+    pub(super) fn end_renewals(&mut self, here: &mut Here, id: LeaseId, out: &mut Outbox) {
+        let waited = self.waiting_renewals.remove(&id).unwrap_or_default();
+        self.renewals_waiting -= waited.len();
+        for origin in waited {
+            self.answer_renewal(here, origin, id, 0, out);
         }
     }
 

@@ -17,16 +17,17 @@ use std::sync::Arc;
 
 use crate::base::batch::Placed;
 use crate::base::effect::{AlarmKind, Effect};
-use crate::base::limits::BATCHES_IN_FLIGHT_MAX;
+use crate::base::limits::{BATCHES_IN_FLIGHT_MAX, OPERATIONS_MAX};
 use crate::base::metrics::Counter;
 use crate::base::prng::Prng;
 use crate::base::record::Malformed;
+use crate::base::reject::Reject;
 use crate::base::shared::Position;
 use crate::base::{CoreId, LeaseId, Revision, ShardId, Tick};
 use crate::cluster::compactor::Compactor;
 use crate::lease::{LeaseMetrics, LeaseTable};
 use crate::node::coordinator::{Coordinator, Kind, Physical};
-use crate::node::mail::{Mail, Origin};
+use crate::node::mail::{Mail, Origin, Rests};
 use crate::node::{Here, NodeConfig, Outbox, Topology};
 use crate::orderer::{Committed, GroupConfig, LogEntry, Orderer, Prepared, RecoveredEntry};
 use crate::shard::eval::Conditions;
@@ -121,13 +122,17 @@ pub struct Leader {
     lease_metrics: Arc<LeaseMetrics>,
     going: BTreeSet<LeaseId>,
     granting: BTreeSet<LeaseId>,
+    /// Keep-alives of leases that are going, and how many there are.
     waiting_renewals: BTreeMap<LeaseId, Vec<Origin>>,
+    renewals_waiting: usize,
     expiry_under_way: bool,
     prng: Prng,
     // Alarms and compaction, what is in flight included.
     alarms: BTreeSet<(u64, AlarmKind)>,
     alarms_in_flight: u32,
-    no_space_asked: bool,
+    /// Calls that are refused for want of space once the alarm is raised, as many as are
+    /// admitted at most.
+    no_space: Vec<Origin>,
     compact: Revision,
     compactor: Compactor,
     /// Cores that still hold reads below a compaction.
@@ -185,11 +190,12 @@ impl Leader {
             going: BTreeSet::new(),
             granting: BTreeSet::new(),
             waiting_renewals: BTreeMap::new(),
+            renewals_waiting: 0,
             expiry_under_way: false,
             prng: Prng::new(config.seed),
             alarms: BTreeSet::new(),
             alarms_in_flight: 0,
-            no_space_asked: false,
+            no_space: Vec::new(),
             compact: Revision(-1),
             compactor: Compactor::new(config.compaction),
             unholding: BTreeMap::new(),
@@ -273,9 +279,7 @@ impl Leader {
             return false;
         }
         let before = self.publishing.len();
-        let mut committed = Vec::new();
-        self.orderer.persisted(durable, &mut committed);
-        self.publishing.extend(committed);
+        self.orderer.persisted(durable, &mut self.publishing);
         self.publishing.len() != before
     }
 
@@ -299,19 +303,17 @@ impl Leader {
             self.awaiting.push_back(Awaiting { position: self.published, answers, credit });
             for core in here.topology.all_cores().filter(|core| *core != here.core) {
                 let concerned = here.topology.shards_on(core).iter().any(|s| shards.contains(s));
-                let lags = self.published - here.shared.consumed(core);
-                let half = here.shared.ring_batches() / 2;
-                // A core that lags is rung at every sixteenth batch from half the ring on.
-                let rung = lags >= half && lags.is_multiple_of(16);
-                if concerned || rung || here.shared.wants_committed(core) {
+                if concerned || here.shared.wants_committed(core) {
                     out.mail.push((core, Mail::Ring));
                 }
             }
         }
+        // Said before looking again: who makes room from here on rings this core.
+        here.shared.want_room(!self.publishing.is_empty());
         if moved {
             here.advance_visible(out);
         }
-        moved
+        moved || !self.publishing.is_empty() && here.shared.has_room()
     }
 
     /// Takes from a committed batch what this core keeps for itself.
@@ -326,9 +328,7 @@ impl Leader {
                 Effect::Revoke { id } => {
                     self.going.remove(id);
                     self.leases.revoke(*id);
-                    for origin in self.waiting_renewals.remove(id).unwrap_or_default() {
-                        self.answer_renewal(here, origin, *id, 0, out);
-                    }
+                    self.end_renewals(here, *id, out);
                 }
                 Effect::Compact { at } => {
                     self.compact = self.compact.max(*at);
@@ -452,24 +452,23 @@ impl Leader {
     // --- time -----------------------------------------------------------------------------
 
     fn time(&mut self, here: &mut Here, out: &mut Outbox) -> bool {
-        let mut committed = Vec::new();
+        let before = self.publishing.len();
         if !self.started {
             // A lone voter needs no timeout to know that there is no other leader. Its own
             // entry goes to disk first, as all do.
             self.started = true;
-            self.orderer.campaign(&mut committed);
+            self.orderer.campaign(&mut self.publishing);
             here.shared.set_term(self.orderer.term(), false);
             self.next_tick = here.now.plus_ms(here.config.tick_ms);
         }
         if self.next_tick <= here.now {
-            self.orderer.tick(&mut committed);
+            self.orderer.tick(&mut self.publishing);
             if self.wal.is_out_of_space() {
                 self.wal.retry_space(&mut out.disk);
             }
             self.next_tick = here.now.plus_ms(here.config.tick_ms);
         }
-        let mut moved = !committed.is_empty();
-        self.publishing.extend(committed);
+        let mut moved = self.publishing.len() != before;
         if self.is_open() && !self.stopping {
             moved |= self.expire(here, out);
             let revision = here.shared.visible_revision();
@@ -506,7 +505,13 @@ impl Leader {
         match mail {
             Mail::Propose(proposal) => self.orderer.offer(proposal),
             Mail::Coordinate(origin, request) => {
-                if self.is_open() {
+                let is_full = match self.is_open() {
+                    true => self.coordinator.len() >= OPERATIONS_MAX && is_operation(&request),
+                    false => self.queued.len() >= OPERATIONS_MAX,
+                };
+                if is_full {
+                    here.answer(origin, Err(Reject::TooManyRequests), out);
+                } else if self.is_open() {
                     self.coordinate(here, origin, request, out);
                 } else {
                     self.queued.push_back((origin, request));
@@ -517,7 +522,7 @@ impl Leader {
                     self.decide(here, id, operation, out);
                 }
             }
-            Mail::RaiseNoSpace => self.raise_no_space(here, out),
+            Mail::NoSpace(origin) => self.refuse_for_space(here, origin, out),
             Mail::Unheld(core, below) => self.unheld(here, core, below, out),
             Mail::HasCut(shard, below) => self.has_cut(here, shard, below, out),
             other => unreachable!("{other:?} is not for the orderer's core"),
@@ -526,7 +531,7 @@ impl Leader {
 
     fn coordinate(&mut self, here: &mut Here, origin: Origin, request: Request, out: &mut Outbox) {
         match request {
-            Request::DeleteRange(_) | Request::Txn(_) => {
+            Request::Put(_) | Request::DeleteRange(_) | Request::Txn(_) => {
                 let router = here.topology.router();
                 let shards = crate::node::coordinator::shards_named(&request, router);
                 let kind = Kind::Write(origin, request);
@@ -576,6 +581,15 @@ impl Leader {
         self.alarms_in_flight > 0 || self.compact > here.shared.compact_revision()
     }
 
+    /// What an answer that changes nothing rests on, beside what it read: on all that was taken,
+    /// if anything is unsettled.
+    pub(in crate::node) fn rests(&self, here: &Here, read: Rests) -> Rests {
+        match self.is_unsettled(here) {
+            true => read.and(Rests::on(here.shared.newest_taken())),
+            false => read,
+        }
+    }
+
     /// Whether the corruption alarm is on.
     pub(in crate::node) fn is_corrupt(&self) -> bool {
         self.alarms.iter().any(|(_, kind)| *kind == AlarmKind::Corrupt)
@@ -592,4 +606,17 @@ impl Leader {
             quota_left: here.quota_left(),
         }
     }
+}
+
+/// Whether a call begins an operation of the coordinator.
+fn is_operation(request: &Request) -> bool {
+    matches!(
+        request,
+        Request::Put(_)
+            | Request::DeleteRange(_)
+            | Request::Txn(_)
+            | Request::Compact(_)
+            | Request::LeaseRevoke(_)
+            | Request::Alarm(_)
+    )
 }

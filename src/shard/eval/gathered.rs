@@ -20,8 +20,6 @@ pub enum Ask {
     Range(KeyRange, u64),
     /// The same as of a revision.
     RangeAt(KeyRange, Revision, u64),
-    /// Whether a lease exists.
-    Lease(LeaseId),
     /// The keys attached to a lease.
     LeaseKeys(LeaseId),
 }
@@ -33,8 +31,6 @@ pub enum Given {
     Key(Option<Arc<Record>>),
     /// To `Range` and `RangeAt`: the shard's share.
     Page(Page),
-    /// To `Lease`.
-    Lease(bool),
     /// To `LeaseKeys`: the shard's share, ascending.
     Keys(Vec<Bytes>),
 }
@@ -69,7 +65,7 @@ impl Gathered {
                 left.sort();
                 Given::Keys(left)
             }
-            // Every shard knows every lease, and a key has one shard.
+            // A key has one shard.
             (Some(first), _) => first,
         };
         self.known.insert(ask, merged);
@@ -81,6 +77,11 @@ impl Gathered {
         missing.sort();
         missing.dedup();
         missing
+    }
+
+    /// A view of it, with leases as `exists` knows them: which there are is not gathered.
+    pub fn with_leases<L: Fn(LeaseId) -> bool>(&self, exists: L) -> WithLeases<'_, L> {
+        WithLeases { gathered: self, exists }
     }
 
     /// The keys of a lease, ascending.
@@ -110,27 +111,31 @@ impl Gathered {
     }
 }
 
-impl View for Gathered {
+/// What was gathered, and which leases exist.
+#[derive(Debug)]
+pub struct WithLeases<'a, L> {
+    gathered: &'a Gathered,
+    exists: L,
+}
+
+impl<L: Fn(LeaseId) -> bool> View for WithLeases<'_, L> {
     fn newest(&self, key: &Bytes) -> Result<Option<Arc<Record>>, Missing> {
-        match self.known(Ask::Key(key.clone()))? {
+        match self.gathered.known(Ask::Key(key.clone()))? {
             Given::Key(record) => Ok(record.clone()),
             other => unreachable!("a key was answered with {other:?}"),
         }
     }
 
     fn range(&self, range: &KeyRange, limit: u64) -> Result<Page, Missing> {
-        self.page(Ask::Range(range.clone(), limit))
+        self.gathered.page(Ask::Range(range.clone(), limit))
     }
 
     fn range_at(&self, range: &KeyRange, at: Revision, limit: u64) -> Result<Page, Missing> {
-        self.page(Ask::RangeAt(range.clone(), at, limit))
+        self.gathered.page(Ask::RangeAt(range.clone(), at, limit))
     }
 
     fn lease_exists(&self, id: LeaseId) -> Result<bool, Missing> {
-        match self.known(Ask::Lease(id))? {
-            Given::Lease(exists) => Ok(*exists),
-            other => unreachable!("a lease was answered with {other:?}"),
-        }
+        Ok((self.exists)(id))
     }
 }
 

@@ -8,7 +8,7 @@
 //!             a range's in key order.
 //! Limits: none of its own; the frontend bounds a transaction's operations and depth.
 //! Must not: wait; take a revision; know which shard it serves.
-//! Tests: tests/eval.rs against the naive model, for several shard counts.
+//! Tests: tests/road.rs, and tests/sim.rs against the naive model.
 
 mod compare;
 mod gathered;
@@ -25,7 +25,7 @@ use crate::base::{LeaseId, Revision};
 use crate::wire::etcdserverpb::request_op::Request as Op;
 use crate::wire::etcdserverpb::{DeleteRangeRequest, PutRequest, RangeRequest, TxnRequest};
 
-pub use gathered::{Ask, Gathered, Given};
+pub use gathered::{Ask, Gathered, Given, WithLeases};
 pub use materialise::{Outcome, materialise};
 
 /// The view cannot say without more reading; it has noted what it lacks.
