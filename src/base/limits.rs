@@ -30,6 +30,10 @@ pub const SETTINGS_PER_WINDOW_MAX: u32 = 100;
 pub const KEEPALIVE_INTERVAL_MS: u64 = 2 * 60 * 60 * 1_000;
 /// A pinged connection that stays silent for this long is closed.
 pub const KEEPALIVE_TIMEOUT_MS: u64 = 20_000;
+/// API versions of clients that a core counts by name. Further ones are counted together.
+pub const CLIENT_VERSIONS_MAX: usize = 16;
+/// A longer name of such a version is not kept.
+pub const CLIENT_VERSION_BYTES_MAX: usize = 32;
 /// Default time for an answer: 5 s and two election timeouts. Above it: request timed out.
 pub const REQUEST_TIMEOUT_MS: u64 = 7_000;
 /// Bytes that are read from a connection before they are looked at. Not more: h2 closes a

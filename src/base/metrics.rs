@@ -69,18 +69,23 @@ impl<const N: usize> Histogram<N> {
 
     /// Counts one duration.
     pub fn observe_ns(&self, ns: u64) {
-        let quotient = ns.div_ceil(self.first_ns.max(1)).max(1);
-        let index = (64 - (quotient - 1).leading_zeros()) as usize;
-        self.buckets.get(index).unwrap_or(&self.above).one();
-        self.sum_ns.add(ns);
+        self.observe_many_ns(ns, 1);
     }
 
-    /// Upper bound in seconds and count of each bucket, not cumulative.
+    /// Counts `count` equal durations.
+    pub fn observe_many_ns(&self, ns: u64, count: u64) {
+        let quotient = ns.div_ceil(self.first_ns.max(1)).max(1);
+        let index = (64 - (quotient - 1).leading_zeros()) as usize;
+        self.buckets.get(index).unwrap_or(&self.above).add(count);
+        self.sum_ns.add(ns.wrapping_mul(count));
+    }
+
+    /// Upper bound in nanoseconds and count of each bucket, not cumulative.
     pub fn buckets(&self) -> impl Iterator<Item = (f64, u64)> {
         let first_ns = self.first_ns;
         self.buckets.iter().enumerate().map(move |(index, count)| {
             let bound_ns = (first_ns as f64) * 2f64.powi(i32::try_from(index).unwrap_or(i32::MAX));
-            (bound_ns / 1e9, count.value())
+            (bound_ns, count.value())
         })
     }
 
@@ -90,10 +95,10 @@ impl<const N: usize> Histogram<N> {
         self.above.value()
     }
 
-    /// Sum of all observations in seconds.
+    /// Sum of all observations in nanoseconds.
     #[must_use]
-    pub fn sum_s(&self) -> f64 {
-        self.sum_ns.value() as f64 / 1e9
+    pub fn sum_ns(&self) -> u64 {
+        self.sum_ns.value()
     }
 }
 
@@ -110,5 +115,9 @@ mod tests {
         let counts: Vec<u64> = histogram.buckets().map(|(_, count)| count).collect();
         assert_eq!(counts, [2, 2, 0, 1]);
         assert_eq!(histogram.above(), 1);
+        let sum_ns = histogram.sum_ns();
+        histogram.observe_many_ns(2_000_000, 3);
+        assert_eq!(histogram.buckets().map(|(_, count)| count).collect::<Vec<_>>(), [2, 5, 0, 1]);
+        assert_eq!(histogram.sum_ns() - sum_ns, 6_000_000);
     }
 }

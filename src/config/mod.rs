@@ -169,9 +169,7 @@ pub struct Config {
     pub extensive_metrics: bool,
     /// The log.
     pub log: LogConfig,
-    /// A call that takes longer is logged.
-    pub warn_request_ms: u64,
-    /// A write whose application takes longer is logged.
+    /// A write that takes longer to apply is logged; it and a slower Range are counted.
     pub warn_apply_ms: u64,
     /// The feature gates.
     pub gates: Gates,

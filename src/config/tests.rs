@@ -59,7 +59,6 @@ fn nothing_said_gives_etcds_defaults() {
     assert_eq!((config.max_txn_ops, config.max_request_bytes), (128, 1_572_864));
     assert_eq!(config.keepalive_min_time_ms, 5_000);
     assert_eq!(config.watch_progress_interval_ms, 600_000);
-    assert_eq!(config.warn_request_ms, 300);
     assert_eq!(config.cors, None);
     assert_eq!(config.log, LogConfig::default());
     assert_eq!(config.listen_client[0].as_str(), "http://localhost:2379");

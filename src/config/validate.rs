@@ -122,10 +122,6 @@ pub(super) fn config(
         host_whitelist: unless_all(list_of(settings, "host-whitelist")),
         extensive_metrics: extensive_metrics(settings, warnings),
         log,
-        warn_request_ms: match ms_of(settings, "warning-unary-request-duration")? {
-            0 => 300,
-            ms => ms,
-        },
         warn_apply_ms: ms_of(settings, "warning-apply-duration")?,
         gates,
         cores: u16_of(settings, "cores")?,

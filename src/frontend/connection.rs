@@ -10,6 +10,7 @@ use super::header::Header;
 use super::http_call::{HttpStep, plain};
 use super::machine::{Action, Actions, Machine, Sub};
 use super::message::{MESSAGE_BYTES_MAX, Message};
+use super::methods::RANGE;
 use super::port::{Delivery, FrontendContext, Inbox};
 use super::status::Status;
 use super::streams::{Call, Calls, Ending, Kind, Listed, Plain, Queued, Role, Slots, Stream};
@@ -179,6 +180,14 @@ impl Connection {
             return;
         };
         stream.subs.retain(|(_, known)| *known != number);
+        if let Kind::Grpc(RANGE, Role::Unary) = stream.kind {
+            let ns = self.now.since(stream.started);
+            let meters = &self.ctx.meters;
+            meters.ranges[usize::from(reply.is_ok())].observe_ns(ns);
+            if ns > self.ctx.settings.warn_apply_ms.saturating_mul(1_000_000) {
+                meters.slow_ranges.one();
+            }
+        }
         match &mut stream.kind {
             Kind::Grpc(method, Role::Unary) => match reply {
                 Ok(answer) => {

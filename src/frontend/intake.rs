@@ -19,9 +19,11 @@ use crate::base::reject::Reject;
 
 /// What the headers of a gRPC call say.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct CallHeaders {
+struct CallHeaders<'a> {
     requires_leader: bool,
     timeout_ns: Option<u64>,
+    /// The API version that the client names.
+    version: Option<&'a str>,
 }
 
 /// Whether a request is gRPC's: by content type alone, as etcd tells them apart.
@@ -30,7 +32,7 @@ fn is_grpc(headers: &HeaderMap) -> bool {
     value.windows(16).any(|window| window == b"application/grpc")
 }
 
-fn read_headers(headers: &HeaderMap) -> Result<CallHeaders, Status> {
+fn read_headers(headers: &HeaderMap) -> Result<CallHeaders<'_>, Status> {
     let mut out = CallHeaders::default();
     for (name, value) in headers {
         match name.as_str() {
@@ -43,8 +45,10 @@ fn read_headers(headers: &HeaderMap) -> Result<CallHeaders, Status> {
             }
             "grpc-timeout" => out.timeout_ns = Some(parse_timeout(value.as_bytes())?),
             "hasleader" => out.requires_leader = value == "true",
-            "client-api-version" if std::str::from_utf8(value.as_bytes()).is_err() => {
-                return Err(Status::INVALID_CLIENT_API_VERSION);
+            "client-api-version" => {
+                let text = std::str::from_utf8(value.as_bytes());
+                let text = text.map_err(|_| Status::INVALID_CLIENT_API_VERSION)?;
+                out.version = out.version.or(Some(text));
             }
             _ => {}
         }
@@ -102,12 +106,13 @@ impl Connection {
         }
         match self.judge(&request, method) {
             Ok((method, role, headers)) => {
+                let CallHeaders { requires_leader, timeout_ns, .. } = headers;
                 let recv = request.into_body();
                 let mut stream = Stream::new(Kind::Grpc(method, role), recv, send);
                 stream.started = self.now;
-                stream.requires_leader = headers.requires_leader;
-                self.leader_waiters += usize::from(headers.requires_leader);
-                if let Some(ns) = headers.timeout_ns {
+                stream.requires_leader = requires_leader;
+                self.leader_waiters += usize::from(requires_leader);
+                if let Some(ns) = timeout_ns {
                     stream.deadline = Tick(self.now.0.saturating_add(ns));
                     self.deadlines += 1;
                 }
@@ -125,11 +130,11 @@ impl Connection {
     }
 
     /// What can be said before the first message, in the order of etcd's interceptors.
-    fn judge(
+    fn judge<'a>(
         &self,
-        request: &Request<RecvStream>,
+        request: &'a Request<RecvStream>,
         method: Option<usize>,
-    ) -> Result<(usize, Role, CallHeaders), Status> {
+    ) -> Result<(usize, Role, CallHeaders<'a>), Status> {
         if request.method() != http::Method::POST {
             let text = format!("http2Server.operateHeaders: {} is not POST", request.method());
             return Err(Status::new(Code::Internal, text));
@@ -139,6 +144,8 @@ impl Connection {
         let Some(method) = method else {
             return Err(methods::unimplemented(path));
         };
+        let is_stream = METHODS[method].flow != Flow::Unary;
+        self.ctx.meters.clients.count(headers.version, is_stream);
         let role = match METHODS[method].serve {
             Serve::Unary(_) => Role::Unary,
             Serve::Machine(start) => Role::Machine(start()),
@@ -388,7 +395,8 @@ mod tests {
             ("client-api-version", b"3.7"),
             ("token", b"abc"),
         ]);
-        let expected = CallHeaders { requires_leader: true, timeout_ns: Some(15_000_000_000) };
+        let timeout_ns = Some(15_000_000_000);
+        let expected = CallHeaders { requires_leader: true, timeout_ns, version: Some("3.7") };
         assert_eq!(read_headers(&fine), Ok(expected));
         let bad: [(&'static str, &'static [u8], Code); 3] = [
             ("grpc-encoding", b"gzip", Code::Unimplemented),

@@ -74,6 +74,9 @@ macro_rules! method {
 /// How many methods there are.
 pub const METHODS_COUNT: usize = METHODS.len();
 
+/// Number of `Range`.
+pub const RANGE: usize = 0;
+
 /// Number of `Defragment`, whose answer is the only one without a header.
 pub const DEFRAGMENT: usize = 16;
 

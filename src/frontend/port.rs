@@ -116,6 +116,8 @@ pub struct Settings {
     pub keepalive_timeout_ms: u64,
     /// A call with `hasleader` fails after three of these without a leader.
     pub election_timeout_ms: u64,
+    /// A Range that takes longer is counted as slow.
+    pub warn_apply_ms: u64,
 }
 
 impl Default for Settings {
@@ -132,6 +134,7 @@ impl Default for Settings {
             keepalive_interval_ms: limits::KEEPALIVE_INTERVAL_MS,
             keepalive_timeout_ms: limits::KEEPALIVE_TIMEOUT_MS,
             election_timeout_ms: 1_000,
+            warn_apply_ms: 100,
         }
     }
 }

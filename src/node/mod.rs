@@ -21,7 +21,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::base::limits::STEP_ROUNDS_MAX;
-use crate::base::metrics::Counter;
+use crate::base::metrics::{Counter, Gauge, Histogram};
 use crate::base::reject::Reject;
 use crate::base::shared::Shared;
 use crate::base::{CoreId, Revision, Tick};
@@ -30,7 +30,7 @@ use crate::watch::{AskId, Compacted, Hub, Interest, More, Output, Settings, Watc
 use crate::wire::call::{Answer, CallId, Reply, Request, WatchMessage};
 use crate::wire::etcdserverpb as pb;
 
-pub use leader::{Boot, BootError, Leader, LeaderMetrics};
+pub use leader::{Applied, Boot, BootError, Leader, LeaderMetrics};
 pub use mail::{Mail, Origin};
 pub use topology::Topology;
 
@@ -38,16 +38,42 @@ use reader::Reader;
 use shard_role::ShardRole;
 
 /// What one core's shards and reads count.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct NodeMetrics {
-    /// Puts applied.
+    /// Puts applied. What the log held at the start is not counted, here and below.
     pub puts: Counter,
+    /// Bytes of their keys and values.
+    pub put_bytes: Counter,
     /// Keys deleted.
     pub deletes: Counter,
     /// Transactions asked for on this core.
     pub txns: Counter,
     /// Ranges asked for on this core.
     pub ranges: Counter,
+    /// Reads that this core has under way.
+    pub reads: Gauge,
+    /// Versions forgotten after compactions.
+    pub forgotten: Counter,
+    /// Time that Hash took, by the ticks of its first and last step.
+    pub hashes: Histogram<15>,
+    /// The same of HashKV.
+    pub kv_hashes: Histogram<15>,
+}
+
+impl Default for NodeMetrics {
+    fn default() -> NodeMetrics {
+        NodeMetrics {
+            puts: Counter::default(),
+            put_bytes: Counter::default(),
+            deletes: Counter::default(),
+            txns: Counter::default(),
+            ranges: Counter::default(),
+            reads: Gauge::default(),
+            forgotten: Counter::default(),
+            hashes: Histogram::new(10_000_000),
+            kv_hashes: Histogram::new(10_000_000),
+        }
+    }
 }
 
 /// What is fixed for the whole process.
@@ -105,6 +131,8 @@ pub struct Outbox {
     pub mail: Vec<(CoreId, Mail)>,
     /// Disk operations; only the orderer's core has any.
     pub disk: Vec<DiskOp>,
+    /// Batches that became visible in this step; only the orderer's core has any.
+    pub applied: Vec<Applied>,
     /// The member cannot go on: a fault of the machine, in a sentence.
     pub halt: Option<String>,
     /// Step again at this tick though nothing arrives.

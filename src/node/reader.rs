@@ -10,7 +10,7 @@ use super::{Here, Outbox, Topology};
 use crate::base::limits::HASH_SLICE_BYTES;
 use crate::base::record::Record;
 use crate::base::shared::Position;
-use crate::base::{Revision, ShardId};
+use crate::base::{Revision, ShardId, Tick};
 use crate::shard::eval::{self, Ask, Conditions, Gathered, Stop, Write};
 use crate::shard::mvcc::hash::{HashOf, HashSum};
 use crate::shard::mvcc::range::{self, Gather, Run};
@@ -52,6 +52,7 @@ struct Reading {
     /// Oldest revision that it reads.
     held: Revision,
     awaited: usize,
+    begun: Tick,
 }
 
 /// This core's reads.
@@ -94,7 +95,9 @@ impl Reader {
         let ask = gather.first_ask();
         let asks = shards.iter().map(|shard| (shard, ReadWhat::Range(ask.clone()))).collect();
         let kind = Kind::Range(Some(Box::new(gather)));
-        let reading = Reading { origin, kind, at: newest, position, compact, held: at, awaited: 0 };
+        let begun = here.now;
+        let reading =
+            Reading { origin, kind, at: newest, position, compact, held: at, awaited: 0, begun };
         self.begin(here, reading, asks, out);
     }
 
@@ -110,7 +113,8 @@ impl Reader {
         let compact = here.shared.compact_revision();
         let held = oldest_read(&txn).filter(|oldest| *oldest >= compact).unwrap_or(at).min(at);
         let kind = Kind::Txn(txn, Gathered::new());
-        let reading = Reading { origin, kind, at, position, compact, held, awaited: 0 };
+        let begun = here.now;
+        let reading = Reading { origin, kind, at, position, compact, held, awaited: 0, begun };
         self.begin(here, reading, Vec::new(), out);
     }
 
@@ -128,7 +132,8 @@ impl Reader {
         let asks =
             asks.map(|shard| (shard, ReadWhat::Asks(vec![Ask::LeaseKeys(lease.id)]))).collect();
         let kind = Kind::LeaseKeys(lease, Gathered::new());
-        let reading = Reading { origin, kind, at, position, compact, held: at, awaited: 0 };
+        let begun = here.now;
+        let reading = Reading { origin, kind, at, position, compact, held: at, awaited: 0, begun };
         self.begin(here, reading, asks, out);
     }
 
@@ -165,7 +170,9 @@ impl Reader {
         let shards = here.topology.router().all().iter();
         let asks = shards.map(|shard| (shard, ReadWhat::Range(ask.clone()))).collect();
         let kind = Kind::HashKv(of, 0);
-        let reading = Reading { origin, kind, at: newest, position, compact, held, awaited: 0 };
+        let begun = here.now;
+        let reading =
+            Reading { origin, kind, at: newest, position, compact, held, awaited: 0, begun };
         self.begin(here, reading, asks, out);
     }
 
@@ -177,7 +184,8 @@ impl Reader {
         let asks = shards.map(|shard| (shard, ReadWhat::Hash(of))).collect();
         let kind = Kind::HashList(of, Hashed::Everything, Vec::new());
         let (compact, held) = (of.compact, Revision(0));
-        let reading = Reading { origin, kind, at, position, compact, held, awaited: 0 };
+        let begun = here.now;
+        let reading = Reading { origin, kind, at, position, compact, held, awaited: 0, begun };
         self.begin(here, reading, asks, out);
     }
 
@@ -226,9 +234,14 @@ impl Reader {
             }
             Some(hash) => {
                 let revision = reading.at;
+                let took_ns = here.now.since(reading.begun);
                 let answer = match hashed {
-                    Hashed::Everything => Answer::Hash { revision, hash },
+                    Hashed::Everything => {
+                        here.metrics.hashes.observe_ns(took_ns);
+                        Answer::Hash { revision, hash }
+                    }
                     Hashed::Kv => {
+                        here.metrics.kv_hashes.observe_ns(took_ns);
                         let HashOf { revision: hashed, compact, .. } = *of;
                         Answer::HashKv { revision, hash, compact, hashed }
                     }
@@ -247,6 +260,7 @@ impl Reader {
         out: &mut Outbox,
     ) {
         *self.holds.entry(reading.held).or_default() += 1;
+        here.metrics.reads.add(1);
         self.next += 1;
         let number = self.next;
         self.ask(here, number, &mut reading, asks, out);
@@ -334,6 +348,7 @@ impl Reader {
 
     fn end(&mut self, here: &mut Here, reading: Reading, reply: Reply, out: &mut Outbox) {
         here.answer(reading.origin, reply, out);
+        here.metrics.reads.add(-1);
         let count = self.holds.get_mut(&reading.held).expect("a read holds its revision");
         *count -= 1;
         if *count == 0 {

@@ -14,6 +14,7 @@ use super::{Here, Outbox, Topology, coordinator};
 use crate::base::batch::{Batch, Placed};
 use crate::base::effect::{AlarmKind, Effect};
 use crate::base::limits::{OPERATIONS_MAX, READ_SLICE_BYTES, SHARD_QUEUE_MAX};
+use crate::base::record::Record;
 use crate::base::reject::Reject;
 use crate::base::shared::Position;
 use crate::base::{LeaseId, Revision, ShardId, Term};
@@ -369,9 +370,8 @@ impl ShardRole {
                     let previous = self.store.apply(Arc::clone(record));
                     placed.previous.set(previous).expect("a record is applied once");
                     self.overlay.applied(record);
-                    match record.is_tombstone() {
-                        true => here.metrics.deletes.one(),
-                        false => here.metrics.puts.one(),
+                    if self.open {
+                        count(here, record);
                     }
                 }
                 Effect::Grant { id, .. } => self.store.grant(*id),
@@ -501,6 +501,7 @@ impl ShardRole {
         if let Some(job) = self.jobs.pop_front() {
             self.slice(here, job, out);
         }
+        let before = self.store.version_count();
         if let Some(below) = self.cutting
             && self.store.compact_slice(below, here.config.cut_slice_changes)
         {
@@ -508,6 +509,17 @@ impl ShardRole {
             here.shared.set_shard_size(self.id, self.store.bytes(), self.store.live_keys());
             here.send(Topology::ORDERER, Mail::HasCut(self.id, below), out);
         }
+        here.metrics.forgotten.add(before - self.store.version_count());
         !self.jobs.is_empty() || self.cutting.is_some()
+    }
+}
+
+/// Counts a record that was applied.
+fn count(here: &Here, record: &Record) {
+    if record.is_tombstone() {
+        here.metrics.deletes.one();
+    } else {
+        here.metrics.puts.one();
+        here.metrics.put_bytes.add((record.key().len() + record.value().len()) as u64);
     }
 }

@@ -19,7 +19,7 @@ use super::connection::{self, Limits, Sites};
 use super::datadir::{DataDir, mark_used};
 use super::disk::{Disk, DiskMetrics};
 use super::mailbox::{Arrival, Mailboxes, Serves};
-use super::metrics::{CoreMetrics, ProcessMetrics, Scraper};
+use super::metrics::{ApplyMetrics, CoreMetrics, ProcessMetrics, Scraper};
 use super::probe::Grant;
 use super::segments::SegmentDir;
 use super::station::Station;
@@ -98,7 +98,8 @@ pub fn serve(
         metrics: Arc::new(ProcessMetrics {
             cores: (0..cores).map(|_| CoreMetrics::default()).collect(),
             disk: Arc::new(DiskMetrics::default()),
-            leases: OnceLock::new(),
+            leader: OnceLock::new(),
+            applies: Arc::new(ApplyMetrics::new(config.warn_apply_ms)),
             health: Arc::default(),
             member: identity.member.member_id,
             quota_bytes: config.quota_bytes.unwrap_or(0),
@@ -185,6 +186,7 @@ fn settings(config: &Config, data_dir: &DataDir) -> Settings {
         keepalive_interval_ms: or_never(config.keepalive_interval_ms),
         keepalive_timeout_ms: or_never(config.keepalive_timeout_ms),
         election_timeout_ms: config.election_ms,
+        warn_apply_ms: config.warn_apply_ms,
         ..Settings::default()
     }
 }
@@ -247,7 +249,15 @@ async fn run_core(core: CoreId, start: Arc<Start>, first: Option<First>) -> sign
     let (topology, shared) = (Arc::clone(&start.topology), Arc::clone(&start.shared));
     let node = Core::new(core, topology, Arc::clone(&shared), Arc::clone(&start.node), leader);
     let mailboxes = Arc::clone(&start.mailboxes);
-    let station = Station::new(core, node, out, mailboxes, shared, start.clock);
+    let station = Station::new(
+        core,
+        node,
+        out,
+        mailboxes,
+        shared,
+        start.clock,
+        Arc::clone(&start.metrics.applies),
+    );
     let counted = &start.metrics.cores[usize::from(core.0)];
     let meters = Arc::clone(&counted.frontend);
     let port: Rc<Station> = Rc::clone(&station);
@@ -260,7 +270,8 @@ async fn run_core(core: CoreId, start: Arc<Start>, first: Option<First>) -> sign
         let known = (core.watch_metrics(), core.metrics());
         counted.node.set(known).expect("a core is set up once");
         if let Some(leader) = core.leader() {
-            start.metrics.leases.set(leader.lease_metrics()).expect("there is one leader's part");
+            let known = (leader.lease_metrics(), leader.metrics());
+            start.metrics.leader.set(known).expect("there is one leader's part");
         }
     });
     let acceptor =
@@ -293,7 +304,7 @@ async fn run_core(core: CoreId, start: Arc<Start>, first: Option<First>) -> sign
 /// Who answers plain HTTP on this core.
 fn sites(start: &Start) -> Sites {
     let site = |scope| {
-        let source = Scraper::new(&start.metrics, &start.shared);
+        let source = Scraper::new(&start.metrics, &start.shared, start.clock);
         Rc::new(Site::new(scope, source, Arc::clone(&start.metrics.health)))
     };
     let (cors, host_whitelist) = (start.cors.clone(), start.host_whitelist.clone());

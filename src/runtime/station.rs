@@ -12,6 +12,7 @@ use std::task::{Context, Poll, Waker};
 use super::clock::Clock;
 use super::disk::Disk;
 use super::mailbox::{Arrival, Mailboxes};
+use super::metrics::ApplyMetrics;
 use super::nap::Nap;
 use crate::base::limits::{HEARTBEAT_FIRST_MS, HEARTBEAT_MS, STEPS_PER_TURN};
 use crate::base::shared::Shared;
@@ -31,6 +32,7 @@ pub(super) struct Station {
     mailboxes: Arc<Mailboxes>,
     shared: Arc<Shared>,
     clock: Clock,
+    applies: Arc<ApplyMetrics>,
     disk: RefCell<Option<Disk>>,
     frontend: RefCell<Weak<FrontendContext>>,
     waker: RefCell<Option<Waker>>,
@@ -48,6 +50,7 @@ impl Station {
         mailboxes: Arc<Mailboxes>,
         shared: Arc<Shared>,
         clock: Clock,
+        applies: Arc<ApplyMetrics>,
     ) -> Rc<Station> {
         Rc::new(Station {
             id,
@@ -58,6 +61,7 @@ impl Station {
             mailboxes,
             shared,
             clock,
+            applies,
             disk: RefCell::new(None),
             frontend: RefCell::new(Weak::new()),
             waker: RefCell::new(None),
@@ -161,6 +165,9 @@ impl Station {
         *own = inputs;
         drop(own);
         self.wake_at.set(out.wake_at);
+        if !out.applied.is_empty() {
+            self.applies.count(self.clock.now(), &mut out.applied);
+        }
         self.hand_out(&mut out);
     }
 

@@ -200,6 +200,7 @@ impl Machine {
         core.step(now, inputs, out);
         assert!(inputs.is_empty(), "a step takes all input");
         self.disk.append(&mut out.disk);
+        out.applied.clear();
         if let Some(why) = out.halt.take() {
             self.halted.get_or_insert(why);
         }

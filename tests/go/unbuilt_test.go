@@ -11,27 +11,30 @@ var unbuiltCalls = map[string]string{
 	"AuthStatus": "Auth", "AuthEnable": "Auth", "AuthDisable": "Auth", "Authenticate": "Auth",
 }
 
-// unbuiltMetrics are figures of parts that Ringbolt does not have, or does not count yet.
-const unbuiltMetrics = `
-	etcd_server_slow_apply_total etcd_server_slow_read_indexes_total
-	etcd_server_read_indexes_failed_total etcd_server_snapshot_apply_in_progress_total
-	etcd_server_apply_duration_seconds etcd_server_range_duration_seconds
-	etcd_server_client_requests_total etcd_server_learner_promote_successes
-	etcd_disk_wal_write_duration_seconds etcd_disk_backend_commit_duration_seconds
-	etcd_disk_backend_defrag_duration_seconds etcd_disk_backend_snapshot_duration_seconds
-	etcd_disk_defrag_inflight etcd_snap_fsync_duration_seconds etcd_snap_db_fsync_duration_seconds
-	etcd_snap_db_save_total_duration_seconds etcd_mvcc_db_open_read_transactions
-	etcd_mvcc_hash_duration_seconds etcd_mvcc_hash_rev_duration_seconds etcd_network_known_peers
-	etcd_debugging_auth_revision etcd_debugging_disk_backend_commit_rebalance_duration_seconds
-	etcd_debugging_disk_backend_commit_spill_duration_seconds
-	etcd_debugging_disk_backend_commit_write_duration_seconds
-	etcd_debugging_mvcc_total_put_size_in_bytes etcd_debugging_mvcc_db_compaction_keys_total
-	etcd_debugging_mvcc_db_compaction_last etcd_debugging_mvcc_db_compaction_pause_duration_milliseconds
-	etcd_debugging_mvcc_db_compaction_total_duration_milliseconds
-	etcd_debugging_mvcc_index_compaction_pause_duration_milliseconds
-	etcd_debugging_snap_save_marshalling_duration_seconds
-	etcd_debugging_snap_save_total_duration_seconds promhttp_metric_handler_requests_total go_goroutines
-	go_info`
+// unbuiltMetrics are figures of parts that Ringbolt does not have, and why.
+var unbuiltMetrics = []struct{ why, names string }{
+	{"it is not written in Go", `go_goroutines go_info etcd_server_go_version`},
+	{"phases of a commit of bolt; there is no bolt", `
+		etcd_debugging_disk_backend_commit_rebalance_duration_seconds
+		etcd_debugging_disk_backend_commit_spill_duration_seconds
+		etcd_debugging_disk_backend_commit_write_duration_seconds`},
+	{"compaction stops nobody: a slice of it is a part of a core's step, and a step has no clock", `
+		etcd_debugging_mvcc_db_compaction_pause_duration_milliseconds
+		etcd_debugging_mvcc_index_compaction_pause_duration_milliseconds`},
+	{"a watch stream is no loop of its own whose turns could be timed", `
+		etcd_debugging_server_watch_send_loop_control_stream_duration_seconds
+		etcd_debugging_server_watch_send_loop_progress_duration_seconds
+		etcd_debugging_server_watch_send_loop_watch_stream_duration_per_event_seconds
+		etcd_debugging_server_watch_send_loop_watch_stream_duration_seconds`},
+	{"authentication is not built", `etcd_debugging_auth_revision`},
+	{"there is no store of API version 2", `
+		etcd_debugging_store_expires_total etcd_debugging_store_watch_requests_total etcd_debugging_store_watchers`},
+	{"there is no gRPC proxy", `
+		etcd_grpc_proxy_cache_hits_total etcd_grpc_proxy_cache_keys_total etcd_grpc_proxy_cache_misses_total
+		etcd_grpc_proxy_events_coalescing_total etcd_grpc_proxy_watchers_coalescing_total`},
+	{"figures of the network namespace, not of the process", `
+		process_network_receive_bytes_total process_network_transmit_bytes_total`},
+}
 
 // unbuilt gives the answer that a call of an unbuilt method must get.
 func unbuilt(call string) (want string, ok bool) {

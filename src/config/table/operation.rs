@@ -25,7 +25,8 @@ pub(super) const LOGGING: [Flag; 7] = [
           \"compress\": false}",
         Ignored("rotation of log files is not built"),
         "How to rotate."),
-    Flag::new("warning-unary-request-duration", Duration, "300ms", Built,
+    Flag::new("warning-unary-request-duration", Duration, "300ms",
+        Ignored("slow calls are not logged; etcd_server_request_duration_seconds counts them"),
         "A call that takes longer is logged."),
 ];
 
@@ -64,7 +65,7 @@ pub(super) const FEATURES: [Flag; 10] = [
     Flag::new("watch-progress-notify-interval", Duration, "0", Built,
         "Time between two progress notices to a watcher that asked for them. 0: 10 minutes."),
     Flag::new("warning-apply-duration", Duration, "100ms", Built,
-        "A write whose application takes longer is logged."),
+        "A write that takes longer to apply is logged; it and a slower Range are counted."),
     Flag::new("bootstrap-defrag-threshold-megabytes", Uint, "0",
         Ignored("there is nothing to defragment"),
         "Defragment at start if that frees as much."),

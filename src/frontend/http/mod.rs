@@ -92,7 +92,8 @@ impl Site {
         let path = request.uri().path();
         let done = |reply: Reply| HttpStep::Done(reply.with_origin(origin));
         if path == "/metrics" {
-            let text = metrics::exposition(&self.source.sample(), &self.health);
+            let make = || metrics::exposition(&self.source.sample(), &self.health);
+            let text = self.health.scrape(make);
             return done(Reply::metrics(text));
         }
         if let Some(probe) = self.probe(request, origin) {

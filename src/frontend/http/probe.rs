@@ -41,12 +41,14 @@ const CHECKS: [(&str, &str, Check); 5] = [
     ("readyz", "non_learner", Check::NonLearner),
 ];
 
-/// What the probes have found, one for all cores: probes are rare.
+/// What the probes have found, and scrapes; one for all cores, as both are rare.
 #[derive(Debug, Default)]
 pub struct HealthMeters {
     healthy: AtomicU64,
     unhealthy: AtomicU64,
     checks: [CheckMeter; CHECKS.len()],
+    scrapes_begun: AtomicU64,
+    scrapes_done: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -78,6 +80,20 @@ impl HealthMeters {
         let count = if is_fine { &meter.succeeded } else { &meter.failed };
         count.fetch_add(1, Ordering::Relaxed);
         meter.last.store(if is_fine { 2 } else { 1 }, Ordering::Relaxed);
+    }
+
+    /// Counts a scrape around its making.
+    pub(super) fn scrape<T>(&self, make: impl FnOnce() -> T) -> T {
+        self.scrapes_begun.fetch_add(1, Ordering::Relaxed);
+        let made = make();
+        self.scrapes_done.fetch_add(1, Ordering::Relaxed);
+        made
+    }
+
+    /// Scrapes under way, and those done.
+    pub(super) fn scrapes(&self) -> (u64, u64) {
+        let done = self.scrapes_done.load(Ordering::Relaxed);
+        (self.scrapes_begun.load(Ordering::Relaxed).saturating_sub(done), done)
     }
 
     /// Health checks that succeeded and that failed.

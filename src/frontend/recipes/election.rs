@@ -8,8 +8,8 @@ use super::super::message::generated;
 use super::super::status::{Code, Status};
 use super::turn::{Step, Turn};
 use super::{
-    ASK, created_at, granted, key_of, key_value, oldest, prefix_of, put, range_of, range_op,
-    single, submit_grant, submit_removal, submit_txn, txn_of,
+    ASK, created_at, granted, key_of, key_value, lease_of, oldest, prefix_of, put, range_of,
+    range_op, single, submit_removal, submit_txn, txn_of,
 };
 use crate::base::{LeaseId, Revision};
 use crate::wire::call::{OpAnswer, Reply, Request, TxnAnswer, WatchMessage};
@@ -47,8 +47,6 @@ enum Stage {
     Proclaiming(Turn),
     /// The key stands in the queue.
     Waiting(Turn),
-    /// The key is being taken away; then the call ends so.
-    Leaving(Status),
 }
 
 impl Campaign {
@@ -97,11 +95,7 @@ impl Campaign {
             Step::Waiting => self.stage = Stage::Waiting(turn),
             Step::Held(_) => self.finish(turn, out),
             Step::Lost => out.end(NOT_LEADER),
-            Step::Failed(status) => {
-                // Whoever gets an error does not lead and must not stand in the queue.
-                submit_removal(&turn.key, turn.created, out);
-                self.stage = Stage::Leaving(status);
-            }
+            Step::Failed(status) => out.end(status),
         }
     }
 
@@ -124,12 +118,10 @@ impl Machine for Campaign {
             Err(status) => return out.end(status),
         };
         self.prefix = prefix_of(&self.request.name);
-        if self.request.lease == 0 {
-            self.is_own_lease = true;
-            self.stage = Stage::Granting;
-            submit_grant(out);
-        } else {
-            self.queue(LeaseId(self.request.lease), out);
+        self.stage = Stage::Granting;
+        match lease_of(self.request.lease, out) {
+            Some(lease) => self.queue(lease, out),
+            None => self.is_own_lease = true,
         }
     }
 
@@ -144,7 +136,6 @@ impl Machine for Campaign {
                 self.step(turn, step, out);
                 Ok(())
             }
-            Stage::Leaving(status) => Err(status),
         };
         if let Err(status) = outcome {
             out.end(status);
@@ -167,9 +158,7 @@ impl Machine for Campaign {
             Stage::Queueing(_) | Stage::Proclaiming(_) | Stage::Waiting(_) if self.is_own_lease => {
                 out.submit(ASK, Request::LeaseRevoke(self.lease));
             }
-            Stage::Proclaiming(turn) | Stage::Waiting(turn) => {
-                submit_removal(&turn.key, turn.created, out);
-            }
+            Stage::Proclaiming(turn) | Stage::Waiting(turn) => turn.remove(out),
             _ => {}
         }
     }
@@ -231,11 +220,9 @@ impl Machine for Proclaim {
             return out.end(NO_LEADER_GIVEN);
         };
         (self.leader, self.value) = (leader, request.value);
-        if self.leader.lease == 0 {
-            self.is_granting = true;
-            submit_grant(out);
-        } else {
-            self.submit(LeaseId(self.leader.lease), out);
+        match lease_of(self.leader.lease, out) {
+            Some(lease) => self.submit(lease, out),
+            None => self.is_granting = true,
         }
     }
 

@@ -8,8 +8,8 @@ use super::super::message::generated;
 use super::super::status::{Code, Status};
 use super::turn::{Step, Turn};
 use super::{
-    ASK, created_at, granted, key_of, oldest, prefix_of, put, range_op, read_by, single,
-    submit_grant, submit_removal, submit_txn, txn_of, unknown,
+    ASK, created_at, granted, key_of, lease_of, oldest, prefix_of, put, range_op, read_by, single,
+    submit_txn, txn_of, unknown,
 };
 use crate::base::{LeaseId, Revision};
 use crate::frontend::check;
@@ -40,8 +40,6 @@ enum Stage {
     Queueing(Bytes),
     /// The key stands in the queue.
     Waiting(Turn),
-    /// The key is being taken away; then the call ends so.
-    Leaving(Status),
 }
 
 impl Lock {
@@ -79,11 +77,7 @@ impl Lock {
             Step::Waiting => self.stage = Stage::Waiting(turn),
             Step::Held(revision) => self.finish(turn.key, revision, out),
             Step::Lost => out.end(SESSION_EXPIRED),
-            Step::Failed(status) => {
-                // Whoever gets an error does not hold the lock and must not stand in its way.
-                submit_removal(&turn.key, turn.created, out);
-                self.stage = Stage::Leaving(status);
-            }
+            Step::Failed(status) => out.end(status),
         }
     }
 
@@ -102,11 +96,9 @@ impl Machine for Lock {
             Err(status) => return out.end(status),
         };
         self.prefix = prefix_of(&request.name);
-        if request.lease == 0 {
-            self.stage = Stage::Granting;
-            submit_grant(out);
-        } else {
-            self.queue(LeaseId(request.lease), out);
+        self.stage = Stage::Granting;
+        if let Some(lease) = lease_of(request.lease, out) {
+            self.queue(lease, out);
         }
     }
 
@@ -123,7 +115,6 @@ impl Machine for Lock {
                 self.step(turn, step, out);
                 Ok(())
             }
-            Stage::Leaving(status) => Err(status),
         };
         if let Err(status) = outcome {
             out.end(status);
@@ -146,7 +137,7 @@ impl Machine for Lock {
             (Stage::Queueing(_) | Stage::Waiting(_), Some(lease)) => {
                 out.submit(ASK, Request::LeaseRevoke(lease));
             }
-            (Stage::Waiting(turn), None) => submit_removal(&turn.key, turn.created, out),
+            (Stage::Waiting(turn), None) => turn.remove(out),
             _ => {}
         }
     }

@@ -166,10 +166,13 @@ fn submit_txn(mut txn: pb::TxnRequest, out: &mut Actions<'_>) {
     }
 }
 
-/// Asks for a lease on behalf of a call that brought none.
-fn submit_grant(out: &mut Actions<'_>) {
-    let grant = pb::LeaseGrantRequest { ttl: SESSION_TTL_S, id: 0 };
-    out.submit(ASK, Request::LeaseGrant(grant));
+/// The lease that a call brings. If it brings none, one is asked for.
+fn lease_of(given: i64, out: &mut Actions<'_>) -> Option<LeaseId> {
+    if given == 0 {
+        let grant = pb::LeaseGrantRequest { ttl: SESSION_TTL_S, id: 0 };
+        out.submit(ASK, Request::LeaseGrant(grant));
+    }
+    (given != 0).then_some(LeaseId(given))
 }
 
 /// Takes a key away if it is still the one that was created at `created`.

@@ -7,6 +7,9 @@
 //!     └────────────────── one of them was deleted ◀──┘
 //! ```
 //!
+//! Where that cannot be found out, the own key is taken away and the turn has failed: whoever
+//! gets an error does not hold the lock and must not stand in its way.
+//!
 //! One read answers both questions as of one revision, so a lock is never given to a key that
 //! expired between them.
 
@@ -14,9 +17,11 @@ use bytes::Bytes;
 
 use super::super::machine::Actions;
 use super::super::status::{Code, Status};
-use super::{ASK, WATCH, end_of, range_op, read_by, single, submit_txn, txn_of, unknown};
+use super::{
+    ASK, WATCH, end_of, range_op, read_by, single, submit_removal, submit_txn, txn_of, unknown,
+};
 use crate::base::Revision;
-use crate::wire::call::{Reply, Request, WatchBody, WatchMessage};
+use crate::wire::call::{Reply, Request, TxnAnswer, WatchBody, WatchMessage};
 use crate::wire::etcdserverpb as pb;
 use pb::range_request::{SortOrder, SortTarget};
 use pb::watch_create_request::FilterType;
@@ -30,7 +35,17 @@ pub(super) struct Turn {
     pub(super) key: Bytes,
     /// Where the own key was created.
     pub(super) created: Revision,
-    is_watching: bool,
+    stage: Stage,
+}
+
+#[derive(Clone, Debug)]
+enum Stage {
+    /// A check is under way.
+    Checking,
+    /// The own key and an older one are watched.
+    Watching,
+    /// The own key is being taken away; then the turn has failed so.
+    Leaving(Status),
 }
 
 /// What is known of the turn.
@@ -42,14 +57,14 @@ pub(super) enum Step {
     Held(Revision),
     /// The own key is gone.
     Lost,
-    /// It will never be known.
+    /// It will never be known, and the own key is gone.
     Failed(Status),
 }
 
 impl Turn {
     /// A place in the queue of `prefix`, with a key of one's own in it.
     pub(super) fn new(prefix: Bytes, key: Bytes, created: Revision) -> Turn {
-        Turn { prefix, key, created, is_watching: false }
+        Turn { prefix, key, created, stage: Stage::Checking }
     }
 
     /// Asks whether the turn has come.
@@ -70,25 +85,29 @@ impl Turn {
         submit_txn(txn, out);
     }
 
-    /// The answer to a check, or the end of the watch stream.
+    /// The answer to a check or to the removal of the key, or the end of the watch stream.
     pub(super) fn on_reply(&mut self, reply: Reply, out: &mut Actions<'_>) -> Step {
-        if self.is_watching {
-            return match reply {
-                Err(reject) => Step::Failed(unknown(reject)),
-                Ok(answer) => unreachable!("a watch stream has no answer, and not {answer:?}"),
-            };
+        match (&self.stage, reply) {
+            (Stage::Leaving(status), _) => Step::Failed(status.clone()),
+            (Stage::Checking, reply) => match txn_of(reply) {
+                Ok(answer) => self.checked(&answer, out),
+                Err(status) => self.leave(status, out),
+            },
+            (Stage::Watching, Err(reject)) => self.leave(unknown(reject), out),
+            (Stage::Watching, Ok(answer)) => {
+                unreachable!("a watch stream has no answer, and not {answer:?}")
+            }
         }
-        let answer = match txn_of(reply) {
-            Ok(answer) => answer,
-            Err(status) => return Step::Failed(status),
-        };
-        if read_by(&answer, 0).is_none_or(|own| own.create != self.created) {
+    }
+
+    fn checked(&mut self, answer: &TxnAnswer, out: &mut Actions<'_>) -> Step {
+        if read_by(answer, 0).is_none_or(|own| own.create != self.created) {
             return Step::Lost;
         }
-        let Some(before) = read_by(&answer, 1) else {
+        let Some(before) = read_by(answer, 1) else {
             return Step::Held(answer.revision);
         };
-        self.is_watching = true;
+        self.stage = Stage::Watching;
         let keys = [before.key_bytes(), self.key.clone()];
         for (watch_id, key) in (1..).zip(keys) {
             watch(key, Bytes::new(), watch_id, answer.revision.next(), FilterType::Noput, out);
@@ -98,18 +117,32 @@ impl Turn {
 
     /// A message of the watch: puts are filtered out, so any event is a deletion.
     pub(super) fn on_watch(&mut self, message: &WatchMessage, out: &mut Actions<'_>) -> Step {
+        if !matches!(self.stage, Stage::Watching) {
+            return Step::Waiting;
+        }
         match &message.body {
             WatchBody::Created | WatchBody::Progress => {
                 out.drained(WATCH, message.bytes());
                 return Step::Waiting;
             }
-            WatchBody::Refused(_) => return Step::Failed(lost_watcher()),
+            WatchBody::Refused(_) => return self.leave(lost_watcher(), out),
             WatchBody::Canceled | WatchBody::Compacted(_) | WatchBody::Events { .. } => {}
         }
-        self.is_watching = false;
+        self.stage = Stage::Checking;
         out.give_up(WATCH);
         self.check(out);
         Step::Waiting
+    }
+
+    fn leave(&mut self, status: Status, out: &mut Actions<'_>) -> Step {
+        self.stage = Stage::Leaving(status);
+        self.remove(out);
+        Step::Waiting
+    }
+
+    /// Takes the own key away.
+    pub(super) fn remove(&self, out: &mut Actions<'_>) {
+        submit_removal(&self.key, self.created, out);
     }
 }
 

@@ -110,7 +110,7 @@ fn a_pile_up_is_spread_over_seconds() {
     }
     assert_eq!(table.due(at_ms(90_000), usize::MAX).len(), 2_002);
     assert!(!table.is_due(LeaseId(5_001), at_ms(89_999)));
-    let sixty: u64 = metrics.ttl.buckets().filter(|(le, _)| *le == 64.0).map(|(_, n)| n).sum();
+    let sixty: u64 = metrics.ttl.buckets().filter(|(le, _)| *le == 64e9).map(|(_, n)| n).sum();
     assert_eq!(sixty, 2_001);
 }
 

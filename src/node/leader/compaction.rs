@@ -1,11 +1,20 @@
 //! Compaction: decided under a latch, physical once no core holds an older read.
 
+use std::collections::BTreeSet;
+
 use super::Leader;
-use crate::base::{CoreId, Revision, ShardId};
+use crate::base::{CoreId, Revision, ShardId, Tick};
 use crate::node::coordinator::{Kind, Physical};
 use crate::node::mail::{Mail, Origin};
 use crate::node::{Here, Outbox};
 use crate::wire::call::Answer;
+
+/// Shards that forget what a compaction left unneeded.
+#[derive(Debug)]
+pub(super) struct Cut {
+    begun: Tick,
+    shards: BTreeSet<ShardId>,
+}
 
 impl Leader {
     pub(super) fn compact(
@@ -62,7 +71,8 @@ impl Leader {
         }
         self.unholding.remove(&below);
         let router = here.topology.router();
-        self.cutting.insert(below, router.all().iter().collect());
+        let cut = Cut { begun: here.now, shards: router.all().iter().collect() };
+        self.cutting.insert(below, cut);
         for shard in router.all().iter() {
             here.send(here.topology.home(shard), Mail::Cut(shard, below), out);
         }
@@ -79,13 +89,16 @@ impl Leader {
         let done: Vec<Revision> = self
             .cutting
             .range_mut(..=below)
-            .filter_map(|(at, shards)| {
-                shards.remove(&shard);
-                shards.is_empty().then_some(*at)
+            .filter_map(|(at, cut)| {
+                cut.shards.remove(&shard);
+                cut.shards.is_empty().then_some(*at)
             })
             .collect();
         for at in done {
-            self.cutting.remove(&at);
+            if let Some(cut) = self.cutting.remove(&at) {
+                self.metrics.compactions.observe_ns(here.now.since(cut.begun));
+                self.metrics.last_compaction.set(i64::try_from(here.now.0).unwrap_or(i64::MAX));
+            }
             for (origin, header) in self.awaiting_cut.remove(&at).unwrap_or_default() {
                 here.answer(origin, Ok(Answer::Header(header)), out);
             }

@@ -11,6 +11,7 @@
 mod alarms;
 mod compaction;
 mod leases;
+mod metrics;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -18,12 +19,11 @@ use std::sync::Arc;
 use crate::base::batch::Placed;
 use crate::base::effect::{AlarmKind, Effect};
 use crate::base::limits::{BATCHES_IN_FLIGHT_MAX, OPERATIONS_MAX};
-use crate::base::metrics::Counter;
 use crate::base::prng::Prng;
 use crate::base::record::Malformed;
 use crate::base::reject::Reject;
 use crate::base::shared::Position;
-use crate::base::{CoreId, LeaseId, Revision, ShardId, Tick};
+use crate::base::{CoreId, LeaseId, Revision, Tick};
 use crate::cluster::compactor::Compactor;
 use crate::lease::{LeaseMetrics, LeaseTable};
 use crate::node::coordinator::{Coordinator, Kind, Physical};
@@ -33,6 +33,9 @@ use crate::orderer::{Committed, GroupConfig, LogEntry, Orderer, Prepared, Recove
 use crate::shard::eval::Conditions;
 use crate::shard::wal::{self, Corrupt, DiskFault, Known, Layout, Medium, Recovered, Token, Wal};
 use crate::wire::call::{Answer, Request, StatusAnswer};
+
+use compaction::Cut;
+pub use metrics::{Applied, LeaderMetrics};
 
 /// What the orderer's core starts from.
 #[derive(Debug)]
@@ -83,21 +86,14 @@ pub(in crate::node) enum AlarmChange {
     Clear(u64, AlarmKind),
 }
 
-/// Counters of the orderer's core.
-#[derive(Debug, Default)]
-pub struct LeaderMetrics {
-    /// Batches committed.
-    pub batches: Counter,
-    /// Log writes begun.
-    pub log_writes: Counter,
-}
-
 /// A committed batch whose answers wait until it is visible.
 #[derive(Debug)]
 struct Awaiting {
     position: Position,
     answers: Vec<Prepared>,
     credit: usize,
+    /// `None`: it was in the log when the member started.
+    applied: Option<Applied>,
 }
 
 /// The orderer's core's own part.
@@ -140,10 +136,10 @@ pub struct Leader {
     /// The newest of them that the cores were asked about.
     unhold_asked: Revision,
     /// Shards that still have to forget.
-    cutting: BTreeMap<Revision, BTreeSet<ShardId>>,
+    cutting: BTreeMap<Revision, Cut>,
     awaiting_cut: BTreeMap<Revision, Vec<(Origin, Revision)>>,
     queued: VecDeque<(Origin, Request)>,
-    metrics: LeaderMetrics,
+    metrics: Arc<LeaderMetrics>,
 }
 
 impl Leader {
@@ -203,7 +199,7 @@ impl Leader {
             cutting: BTreeMap::new(),
             awaiting_cut: BTreeMap::new(),
             queued: VecDeque::new(),
-            metrics: LeaderMetrics::default(),
+            metrics: Arc::default(),
         })
     }
 
@@ -215,8 +211,8 @@ impl Leader {
 
     /// Counters.
     #[must_use]
-    pub fn metrics(&self) -> &LeaderMetrics {
-        &self.metrics
+    pub fn metrics(&self) -> Arc<LeaderMetrics> {
+        Arc::clone(&self.metrics)
     }
 
     /// The lease table's counters.
@@ -293,6 +289,8 @@ impl Leader {
             moved = true;
             self.observe(here, &batch.effects, out);
             let (index, term, shards) = (batch.index, batch.term, batch.shards);
+            let is_open = self.is_open();
+            let applied = is_open.then(|| Applied::of(here.now, &batch.effects, &answers));
             let is_own = batch.effects.is_empty() && term == self.orderer.term();
             self.published = here.shared.publish(batch);
             if is_own && self.own_entry.is_none() {
@@ -300,7 +298,8 @@ impl Leader {
             }
             debug_assert!(index.0 > 0);
             self.metrics.batches.one();
-            self.awaiting.push_back(Awaiting { position: self.published, answers, credit });
+            let position = self.published;
+            self.awaiting.push_back(Awaiting { position, answers, credit, applied });
             for core in here.topology.all_cores().filter(|core| *core != here.core) {
                 let concerned = here.topology.shards_on(core).iter().any(|s| shards.contains(s));
                 if concerned || here.shared.wants_committed(core) {
@@ -353,6 +352,7 @@ impl Leader {
             let Some(done) = self.awaiting.pop_front() else { break };
             moved = true;
             here.shared.return_credit(done.credit);
+            out.applied.extend(done.applied);
             for Prepared { core, call, reply } in done.answers {
                 if core == here.core {
                     out.replies.push((call, reply));

@@ -1,6 +1,8 @@
 //! Families with a row for each method: what grpc-prometheus shows, and etcd's own duration of
 //! requests. Every method is there from the start.
 
+use std::collections::BTreeMap;
+
 use super::super::super::meters::MethodMeters;
 use super::super::super::methods::METHODS;
 use super::super::super::status::CODE_NAMES;
@@ -34,6 +36,45 @@ pub(super) fn write(sample: &Sample, text: &mut Text) {
         meters.sent.value()
     });
     durations(sample, text);
+    ranges(sample, text);
+    clients(sample, text);
+}
+
+fn ranges(sample: &Sample, text: &mut Text) {
+    let name = "etcd_server_range_duration_seconds";
+    let mut has_head = false;
+    for (index, success) in ["false", "true"].into_iter().enumerate() {
+        let mut buckets = Buckets::default();
+        sample.meters.iter().for_each(|core| buckets.add(&Buckets::in_s(&core.ranges[index])));
+        if buckets.count() == 0 {
+            continue;
+        }
+        if !has_head {
+            text.head(name, Kind::Histogram, "Time from a Range to the store's answer.");
+            has_head = true;
+        }
+        text.buckets(name, &[("success", success)], &buckets);
+    }
+}
+
+fn clients(sample: &Sample, text: &mut Text) {
+    let mut by_version: BTreeMap<&str, [u64; 2]> = BTreeMap::new();
+    for (version, counts) in sample.meters.iter().flat_map(|core| core.clients.counts()) {
+        let sum = by_version.entry(version).or_default();
+        sum.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
+    }
+    let name = "etcd_server_client_requests_total";
+    by_version.retain(|_, counts| *counts != [0, 0]);
+    if !by_version.is_empty() {
+        text.head(name, Kind::Counter, "Calls by the API version that the client names.");
+    }
+    for (version, counts) in by_version {
+        for (kind, count) in ["unary", "stream"].into_iter().zip(counts) {
+            if count > 0 {
+                text.row(name, &[("client_api_version", version), ("type", kind)], count);
+            }
+        }
+    }
 }
 
 /// A method's counts on all cores.
@@ -88,7 +129,8 @@ fn durations(sample: &Sample, text: &mut Text) {
             let mut buckets = Buckets::default();
             for core in &sample.meters {
                 let meters = &core.methods[index];
-                buckets.add(if success { &meters.succeeded } else { &meters.failed });
+                let histogram = if success { &meters.succeeded } else { &meters.failed };
+                buckets.add(&Buckets::in_s(histogram));
             }
             if buckets.count() == 0 {
                 continue;

@@ -1,12 +1,14 @@
 //! frontend::http::metrics — the text of a scrape.
 //! On no step of a write. In: a sample of all counters. Out: Prometheus' text format.
 //! Owns: the names; they are etcd's, so that dashboards and alerts go on working.
-//! Invariants: (1) what nobody counts is left out, never shown as zero; (2) a name stands once.
+//! Invariants: (1) what nobody counts is left out; shown as zero is what was counted so, or cannot
+//!             happen in this build; (2) a name stands once.
 //! Limits: none; the size follows from the table.
 //! Must not: count anything; read a file.
 //! Tests: metrics/tests.rs.
 
 mod calls;
+mod names;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -40,6 +42,8 @@ pub struct Sample {
     pub group: GroupSample,
     /// The store.
     pub store: StoreSample,
+    /// Compactions.
+    pub compaction: CompactionSample,
     /// Watches.
     pub watch: WatchSample,
     /// Leases.
@@ -69,6 +73,12 @@ pub struct GroupSample {
     pub proposals_failed: Option<u64>,
     /// Alarms in force.
     pub alarms: Option<Vec<(u64, AlarmKind)>>,
+    /// All members.
+    pub members: Vec<u64>,
+    /// Time from committed to visible, by kind of operation.
+    pub applies: Vec<(&'static str, Buckets)>,
+    /// Operations for which that took long.
+    pub slow_applies: Option<u64>,
 }
 
 /// What a scrape shows of the store.
@@ -88,12 +98,31 @@ pub struct StoreSample {
     pub quota_bytes: Option<u64>,
     /// Puts applied.
     pub puts: Option<u64>,
+    /// Bytes of their keys and values.
+    pub put_bytes: Option<u64>,
     /// Deletions applied.
     pub deletes: Option<u64>,
     /// Transactions applied.
     pub txns: Option<u64>,
     /// Ranges read.
     pub ranges: Option<u64>,
+    /// Reads under way.
+    pub reads: Option<i64>,
+    /// Durations of Hash.
+    pub hashes: Option<Buckets>,
+    /// Durations of HashKV.
+    pub kv_hashes: Option<Buckets>,
+}
+
+/// What a scrape shows of compactions.
+#[derive(Clone, Debug, Default)]
+pub struct CompactionSample {
+    /// Versions forgotten.
+    pub forgotten: Option<u64>,
+    /// When the last one ended, in seconds since 1970; 0: there was none.
+    pub last_s: Option<u64>,
+    /// Their durations in milliseconds.
+    pub took_ms: Option<Buckets>,
 }
 
 /// What a scrape shows of watches.
@@ -131,6 +160,8 @@ pub struct LeaseSample {
 pub struct DiskSample {
     /// Time until a log write is durable.
     pub wal_sync: Option<Buckets>,
+    /// Time until it is written.
+    pub wal_write: Option<Buckets>,
     /// Bytes written to the log.
     pub wal_bytes: Option<u64>,
 }
@@ -148,6 +179,8 @@ pub struct ProcessSample {
     pub resident_bytes: Option<u64>,
     /// Addresses in use, in bytes.
     pub virtual_bytes: Option<u64>,
+    /// Most addresses that may be in use, in bytes.
+    pub virtual_bytes_max: Option<u64>,
     /// Start, in seconds since 1970.
     pub start_time_s: Option<f64>,
 }
@@ -155,37 +188,49 @@ pub struct ProcessSample {
 /// A histogram's counts, of one core or of several.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Buckets {
-    /// Upper bound in seconds and count of each, not cumulative.
+    /// Upper bound and count of each, not cumulative.
     counts: Vec<(f64, u64)>,
     above: u64,
-    sum_s: f64,
+    sum: f64,
 }
 
 impl Buckets {
+    /// A histogram in seconds.
+    #[must_use]
+    pub fn in_s<const N: usize>(histogram: &Histogram<N>) -> Buckets {
+        Buckets::scaled(histogram, 1e9)
+    }
+
+    /// A histogram in milliseconds.
+    #[must_use]
+    pub fn in_ms<const N: usize>(histogram: &Histogram<N>) -> Buckets {
+        Buckets::scaled(histogram, 1e6)
+    }
+
+    fn scaled<const N: usize>(histogram: &Histogram<N>, unit_ns: f64) -> Buckets {
+        Buckets {
+            counts: histogram.buckets().map(|(bound_ns, n)| (bound_ns / unit_ns, n)).collect(),
+            above: histogram.above(),
+            sum: histogram.sum_ns() as f64 / unit_ns,
+        }
+    }
+
     /// Observations in all.
     fn count(&self) -> u64 {
         self.counts.iter().map(|(_, count)| count).sum::<u64>() + self.above
     }
 
     /// Adds a histogram with the same bounds.
-    pub fn add<const N: usize>(&mut self, histogram: &Histogram<N>) {
+    pub fn add(&mut self, other: &Buckets) {
         if self.counts.is_empty() {
-            self.counts = histogram.buckets().map(|(bound, _)| (bound, 0)).collect();
+            self.counts = other.counts.iter().map(|(bound, _)| (*bound, 0)).collect();
         }
-        for (mine, (bound, count)) in self.counts.iter_mut().zip(histogram.buckets()) {
-            assert!(mine.0 == bound, "histograms with other bounds cannot be added");
+        for (mine, (bound, count)) in self.counts.iter_mut().zip(&other.counts) {
+            assert!(mine.0 == *bound, "histograms with other bounds cannot be added");
             mine.1 += count;
         }
-        self.above += histogram.above();
-        self.sum_s += histogram.sum_s();
-    }
-}
-
-impl<const N: usize> From<&Histogram<N>> for Buckets {
-    fn from(histogram: &Histogram<N>) -> Buckets {
-        let mut buckets = Buckets::default();
-        buckets.add(histogram);
-        buckets
+        self.above += other.above;
+        self.sum += other.sum;
     }
 }
 
@@ -194,8 +239,9 @@ impl<const N: usize> From<&Histogram<N>> for Buckets {
 pub fn exposition(sample: &Sample, health: &HealthMeters) -> String {
     let mut text = Text { out: String::with_capacity(128 << 10) };
     table::write(sample, &mut text);
+    names::write(sample, &mut text);
     calls::write(sample, &mut text);
-    table::write_health(health, &mut text);
+    names::write_health(health, &mut text);
     text.out
 }
 
@@ -284,17 +330,13 @@ impl Text {
     fn buckets(&mut self, name: &str, labels: &[Label<'_>], buckets: &Buckets) {
         let bucket_name = format!("{name}_bucket");
         let mut below = 0;
-        let mut bound_text = String::new();
         for (bound, count) in &buckets.counts {
             below += count;
-            bound_text.clear();
-            // Writing into a string cannot fail.
-            let _ = write!(bound_text, "{bound}");
-            self.bucket(&bucket_name, labels, &bound_text, below);
+            self.bucket(&bucket_name, labels, &bound_text(*bound), below);
         }
         let count = buckets.count();
         self.bucket(&bucket_name, labels, "+Inf", count);
-        self.row(&format!("{name}_sum"), labels, buckets.sum_s);
+        self.row(&format!("{name}_sum"), labels, buckets.sum);
         self.row(&format!("{name}_count"), labels, count);
     }
 
@@ -304,4 +346,14 @@ impl Text {
         all.insert(at, ("le", bound));
         self.row(name, &all, count);
     }
+}
+
+/// A bound as Go writes it: the text is part of the series' name.
+fn bound_text(bound: f64) -> String {
+    if bound < 1e6 {
+        return bound.to_string();
+    }
+    let text = format!("{bound:e}");
+    let (digits, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+    format!("{digits}e+{exponent:0>2}")
 }

@@ -1,9 +1,7 @@
 //! The families that a sample fills, one line each.
 
-use super::super::super::{ETCD_STORAGE_VERSION, ETCD_VERSION};
-use super::super::probe::HealthMeters;
 use super::{Buckets, Kind, Sample, Text};
-use crate::base::effect::AlarmKind;
+use crate::base::metrics::Histogram;
 
 /// Where a family's single value comes from.
 enum From {
@@ -12,6 +10,8 @@ enum From {
     Real(fn(&Sample) -> Option<f64>),
     Truth(fn(&Sample) -> Option<bool>),
     Buckets(fn(&Sample) -> Option<&Buckets>),
+    /// Nothing that this build has could ever be observed.
+    Empty(fn() -> Buckets),
 }
 
 struct Family {
@@ -41,10 +41,20 @@ const fn histogram(
     Family { name, kind: Kind::Histogram, help, from: From::Buckets(from) }
 }
 
-use From::{Count, Real, Signed, Truth};
+/// A histogram of a part that this build does not have, as etcd shows it before its first use:
+/// `N` buckets from `FIRST_MS` on.
+const fn empty<const N: usize, const FIRST_MS: u64>(
+    name: &'static str,
+    help: &'static str,
+) -> Family {
+    let from = Empty(|| Buckets::in_s(&Histogram::<N>::new(FIRST_MS * 1_000_000)));
+    Family { name, kind: Kind::Histogram, help, from }
+}
+
+use From::{Count, Empty, Real, Signed, Truth};
 
 #[rustfmt::skip]
-const FAMILIES: [Family; 44] = [
+const FAMILIES: [Family; 67] = [
     gauge("etcd_server_has_leader", Truth(|s| s.group.has_leader),
         "Whether a leader is known: 1 or 0."),
     gauge("etcd_server_is_leader", Truth(|s| s.group.is_leader),
@@ -69,12 +79,27 @@ const FAMILIES: [Family; 44] = [
         "Size of what is in use of it."),
     counter("etcd_mvcc_put_total", |s| s.store.puts,
         "Puts carried out by this member."),
+    gauge("etcd_debugging_mvcc_total_put_size_in_bytes", Count(|s| s.store.put_bytes),
+        "Bytes of the keys and values that this member has put."),
     counter("etcd_mvcc_delete_total", |s| s.store.deletes,
         "Deletions carried out by this member."),
     counter("etcd_mvcc_txn_total", |s| s.store.txns,
         "Transactions carried out by this member."),
     counter("etcd_mvcc_range_total", |s| s.store.ranges,
         "Ranges read by this member."),
+    gauge("etcd_mvcc_db_open_read_transactions", Signed(|s| s.store.reads),
+        "Reads under way."),
+    histogram("etcd_mvcc_hash_duration_seconds", |s| s.store.hashes.as_ref(),
+        "Time that Hash took, by the steps of a core: what ends within one counts as 0."),
+    histogram("etcd_mvcc_hash_rev_duration_seconds", |s| s.store.kv_hashes.as_ref(),
+        "Time that HashKV took, by the steps of a core: what ends within one counts as 0."),
+    counter("etcd_debugging_mvcc_db_compaction_keys_total", |s| s.compaction.forgotten,
+        "Versions forgotten after compactions."),
+    gauge("etcd_debugging_mvcc_db_compaction_last", Count(|s| s.compaction.last_s),
+        "End of the last compaction in seconds since 1970; 0: none since the start."),
+    histogram("etcd_debugging_mvcc_db_compaction_total_duration_milliseconds",
+        |s| s.compaction.took_ms.as_ref(),
+        "Time that compactions took to forget, in milliseconds."),
     gauge("etcd_debugging_mvcc_keys_total", Count(|s| s.store.keys),
         "Keys in the store."),
     gauge("etcd_debugging_mvcc_current_revision", Signed(|s| s.store.revision),
@@ -103,6 +128,8 @@ const FAMILIES: [Family; 44] = [
         "Leases that expired."),
     histogram("etcd_disk_wal_fsync_duration_seconds", |s| s.disk.wal_sync.as_ref(),
         "Time until a write of the log was durable."),
+    histogram("etcd_disk_wal_write_duration_seconds", |s| s.disk.wal_write.as_ref(),
+        "Time until a write of the log was written; with --wal-sync=dsync it is durable then."),
     gauge("etcd_disk_wal_write_bytes_total", Count(|s| s.disk.wal_bytes),
         "Bytes written to the log."),
     counter("etcd_network_client_grpc_received_bytes_total", received_bytes,
@@ -129,6 +156,8 @@ const FAMILIES: [Family; 44] = [
         "Start of the process in seconds since 1970."),
     gauge("process_virtual_memory_bytes", Count(|s| s.process.virtual_bytes),
         "Addresses in use in bytes."),
+    gauge("process_virtual_memory_max_bytes", Count(|s| s.process.virtual_bytes_max),
+        "Most addresses that may be in use, in bytes."),
     gauge("ringbolt_client_connections", Signed(connections),
         "Connections of clients."),
     counter("ringbolt_client_connections_total", opened,
@@ -137,7 +166,40 @@ const FAMILIES: [Family; 44] = [
         "Connections closed because the client flooded them."),
     counter("etcd_server_heartbeat_send_failures_total", |_| Some(0),
         "Heartbeats that the leader could not send; a member without peers sends none."),
+    counter("etcd_server_slow_apply_total", slow,
+        "Applies and Ranges that took longer than --warning-apply-duration."),
+    counter("etcd_server_slow_read_indexes_total", |_| Some(0),
+        "Slow questions to the leader before a read; a member alone asks nobody."),
+    counter("etcd_server_read_indexes_failed_total", |_| Some(0),
+        "Failed questions to the leader before a read; a member alone asks nobody."),
+    counter("etcd_server_learner_promote_successes", |_| Some(0),
+        "Learners promoted; there are none."),
+    gauge("etcd_server_snapshot_apply_in_progress_total", Count(|_| Some(0)),
+        "1 while the leader's snapshot is taken in; there are none."),
+    gauge("etcd_disk_defrag_inflight", Count(|_| Some(0)),
+        "1 while the store is defragmented; it never is."),
+    empty::<14, 1>("etcd_disk_backend_commit_duration_seconds",
+        "Always empty: a write is durable with the log, there is no second file."),
+    empty::<13, 100>("etcd_disk_backend_defrag_duration_seconds",
+        "Always empty: there is nothing to defragment."),
+    empty::<17, 10>("etcd_disk_backend_snapshot_duration_seconds",
+        "Always empty: snapshots are not built."),
+    empty::<14, 1>("etcd_snap_fsync_duration_seconds",
+        "Always empty: snapshots are not built."),
+    empty::<14, 1>("etcd_snap_db_fsync_duration_seconds",
+        "Always empty: snapshots are not built."),
+    empty::<10, 100>("etcd_snap_db_save_total_duration_seconds",
+        "Always empty: snapshots are not built."),
+    empty::<14, 1>("etcd_debugging_snap_save_total_duration_seconds",
+        "Always empty: snapshots are not built."),
+    empty::<14, 1>("etcd_debugging_snap_save_marshalling_duration_seconds",
+        "Always empty: snapshots are not built."),
 ];
+
+fn slow(sample: &Sample) -> Option<u64> {
+    let ranges: u64 = sample.meters.iter().map(|core| core.slow_ranges.value()).sum();
+    sample.group.slow_applies.map(|applies| applies + ranges)
+}
 
 fn received_bytes(sample: &Sample) -> Option<u64> {
     Some(sample.meters.iter().map(|core| core.received_bytes.value()).sum())
@@ -160,7 +222,7 @@ fn floods(sample: &Sample) -> Option<u64> {
     Some(sample.meters.iter().map(|core| core.floods.value()).sum())
 }
 
-/// Writes the families with a single value, and those that name something by their labels.
+/// Writes the families with a single value.
 pub(super) fn write(sample: &Sample, text: &mut Text) {
     for family in &FAMILIES {
         let name = family.name;
@@ -181,73 +243,9 @@ pub(super) fn write(sample: &Sample, text: &mut Text) {
                     text.buckets(name, &[], buckets);
                 }
             }
-        }
-    }
-    write_names(sample, text);
-}
-
-fn write_names(sample: &Sample, text: &mut Text) {
-    let id = format!("{:x}", sample.member_id);
-    let cluster = ETCD_STORAGE_VERSION.rsplit_once('.').map_or("", |(minor, _)| minor);
-    let ours = env!("CARGO_PKG_VERSION");
-    let named = [
-        ("etcd_server_id", "server_id", &*id, "The member's ID."),
-        ("etcd_server_version", "server_version", ETCD_VERSION, "The etcd release it stands for."),
-        ("etcd_cluster_version", "cluster_version", cluster, "The version of the group."),
-        ("ringbolt_version", "version", ours, "The version of Ringbolt."),
-    ];
-    for (name, label, value, help) in named {
-        text.head(name, Kind::Gauge, help);
-        text.row(name, &[(label, value)], 1);
-    }
-    if !sample.gates.is_empty() {
-        let name = "etcd_server_feature_enabled";
-        text.head(name, Kind::Gauge, "Whether a feature gate is on: 1 or 0.");
-        for (gate, stage, is_on) in &sample.gates {
-            text.row(name, &[("name", gate), ("stage", stage)], u8::from(*is_on));
-        }
-    }
-    if let Some(alarms) = &sample.group.alarms {
-        let name = "etcd_debugging_server_alarms";
-        text.head(name, Kind::Gauge, "Alarms in force.");
-        for (member, kind) in alarms {
-            let kind = match kind {
-                AlarmKind::NoSpace => "NOSPACE",
-                AlarmKind::Corrupt => "CORRUPT",
-            };
-            let member = format!("{member:x}");
-            text.row(name, &[("alarm_type", kind), ("server_id", &*member)], 1);
-        }
-    }
-}
-
-/// Writes what the probes have found.
-pub(super) fn write_health(health: &HealthMeters, text: &mut Text) {
-    let (healthy, unhealthy) = health.counts();
-    for (name, count, help) in [
-        ("etcd_server_health_success", healthy, "Health checks that succeeded."),
-        ("etcd_server_health_failures", unhealthy, "Health checks that failed."),
-    ] {
-        text.head(name, Kind::Counter, help);
-        text.row(name, &[], count);
-    }
-    let made: Vec<_> = health.made().collect();
-    if made.is_empty() {
-        return;
-    }
-    let name = "etcd_server_healthcheck";
-    text.head(name, Kind::Gauge, "The last outcome of each check: 1 or 0.");
-    for check in &made {
-        let labels = [("name", check.name), ("type", check.probe)];
-        text.row(name, &labels, u8::from(check.is_fine));
-    }
-    let name = "etcd_server_healthchecks_total";
-    text.head(name, Kind::Counter, "Checks made, by outcome.");
-    for check in &made {
-        for (status, count) in [("success", check.succeeded), ("error", check.failed)] {
-            if count > 0 {
-                let labels = [("name", check.name), ("status", status), ("type", check.probe)];
-                text.row(name, &labels, count);
+            Empty(buckets) => {
+                text.head(name, family.kind, family.help);
+                text.buckets(name, &[], &buckets());
             }
         }
     }

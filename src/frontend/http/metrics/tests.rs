@@ -12,11 +12,14 @@ fn full() -> Sample {
         core.methods[range].started.one();
         core.methods[range].ended(super::super::super::status::Code::Ok, ns);
         core.sent_bytes.add(10);
+        core.ranges[1].observe_ns(ns);
+        core.slow_ranges.one();
+        core.clients.count(Some("3.7"), false);
     }
     let sync = Histogram::<14>::new(1_000_000);
     sync.observe_ns(700_000);
     sync.observe_ns(u64::from(u32::MAX) * 10);
-    let buckets = Buckets::from(&sync);
+    let buckets = Buckets::in_s(&sync);
     Sample {
         member_id: 0x8e9e_05c5_2164_694d,
         command_line: Vec::new(),
@@ -31,18 +34,15 @@ fn full() -> Sample {
             proposals_pending: Some(1),
             proposals_failed: Some(0),
             alarms: Some(vec![(0xab, AlarmKind::NoSpace)]),
+            members: vec![0xab, 0xcd],
+            applies: vec![("Put", buckets.clone()), ("Txn", Buckets::default())],
+            slow_applies: Some(3),
         },
-        store: StoreSample {
-            revision: Some(7),
-            compact_revision: Some(-1),
-            keys: Some(1),
-            bytes: Some(4096),
-            bytes_in_use: Some(4096),
-            quota_bytes: Some(2 << 30),
-            puts: Some(2),
-            deletes: Some(3),
-            txns: Some(4),
-            ranges: Some(5),
+        store: store(&buckets),
+        compaction: CompactionSample {
+            forgotten: Some(8),
+            last_s: Some(1_767_323_045),
+            took_ms: Some(Buckets::in_ms(&sync)),
         },
         watch: WatchSample {
             streams: Some(1),
@@ -58,15 +58,39 @@ fn full() -> Sample {
             expired: Some(1),
             ttl: Some(buckets.clone()),
         },
-        disk: DiskSample { wal_sync: Some(buckets), wal_bytes: Some(8192) },
+        disk: DiskSample {
+            wal_sync: Some(buckets.clone()),
+            wal_write: Some(buckets),
+            wal_bytes: Some(8192),
+        },
         process: ProcessSample {
             cpu_s: Some(1.25),
             open_files: Some(9),
             open_files_max: Some(1024),
             resident_bytes: Some(1 << 20),
             virtual_bytes: Some(1 << 30),
+            virtual_bytes_max: Some(u64::MAX),
             start_time_s: Some(1_767_323_045.5),
         },
+    }
+}
+
+fn store(hashes: &Buckets) -> StoreSample {
+    StoreSample {
+        revision: Some(7),
+        compact_revision: Some(-1),
+        keys: Some(1),
+        bytes: Some(4096),
+        bytes_in_use: Some(4096),
+        quota_bytes: Some(2 << 30),
+        puts: Some(2),
+        put_bytes: Some(600),
+        deletes: Some(3),
+        txns: Some(4),
+        ranges: Some(5),
+        reads: Some(1),
+        hashes: Some(hashes.clone()),
+        kv_hashes: Some(hashes.clone()),
     }
 }
 
@@ -114,6 +138,19 @@ fn a_full_sample_is_well_formed_and_says_what_it_was_given() {
         ("etcd_disk_wal_fsync_duration_seconds_bucket{le=\"8.192\"}", 1.0),
         ("etcd_disk_wal_fsync_duration_seconds_bucket{le=\"+Inf\"}", 2.0),
         ("etcd_disk_wal_fsync_duration_seconds_count", 2.0),
+        ("etcd_server_slow_apply_total", 5.0),
+        ("etcd_network_known_peers{Local=\"8e9e05c52164694d\",Remote=\"cd\"}", 1.0),
+        (
+            "etcd_server_apply_duration_seconds_bucket{le=\"0.001\",op=\"Put\",success=\"true\",\
+             version=\"v3\"}",
+            1.0,
+        ),
+        ("etcd_server_range_duration_seconds_bucket{le=\"0.0001\",success=\"true\"}", 0.0),
+        ("etcd_server_range_duration_seconds_count{success=\"true\"}", 2.0),
+        ("etcd_server_client_requests_total{client_api_version=\"3.7\",type=\"unary\"}", 2.0),
+        ("etcd_debugging_mvcc_db_compaction_total_duration_milliseconds_bucket{le=\"1\"}", 1.0),
+        ("etcd_disk_backend_commit_duration_seconds_bucket{le=\"8.192\"}", 0.0),
+        ("promhttp_metric_handler_requests_total{code=\"200\"}", 0.0),
         ("process_cpu_seconds_total", 1.25),
         ("process_start_time_seconds", 1_767_323_045.5),
         ("os_fd_used", 9.0),
@@ -150,7 +187,7 @@ fn a_full_sample_is_well_formed_and_says_what_it_was_given() {
 #[test]
 fn what_nobody_counts_is_left_out() {
     let rows = read(&exposition(&Sample::default(), &HealthMeters::default()));
-    for name in ["etcd_mvcc_put_total", "etcd_disk_wal_fsync", "process_", "go_", "etcd_snap"] {
+    for name in ["etcd_mvcc_put_total", "etcd_disk_wal_fsync", "process_", "go_"] {
         assert!(!rows.keys().any(|row| row.starts_with(name)), "{name}");
     }
     assert!(rows.contains_key("etcd_server_health_success"));
@@ -165,8 +202,14 @@ fn labels_are_escaped_and_histograms_add_up() {
     for ns in [1_000, 3_000] {
         let histogram = Histogram::<2>::new(1_000);
         histogram.observe_ns(ns);
-        sum.add(&histogram);
+        sum.add(&Buckets::in_s(&histogram));
     }
     assert_eq!((sum.counts.as_slice(), sum.above), (&[(1e-6, 1), (2e-6, 0)][..], 1));
     assert_eq!(sum.count(), 2);
+}
+
+#[test]
+fn bounds_are_written_as_go_writes_them() {
+    let texts = [0.0001, 0.1, 1.0, 819_200.0, 1_048_576.0, 4_194_304.0].map(bound_text);
+    assert_eq!(texts, ["0.0001", "0.1", "1", "819200", "1.048576e+06", "4.194304e+06"]);
 }
