@@ -18,6 +18,8 @@ mod nap;
 pub mod notify;
 mod pipe;
 pub mod probe;
+pub mod procfs;
+pub mod scrape;
 mod segments;
 pub mod serve;
 pub mod signals;
