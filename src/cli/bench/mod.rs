@@ -10,7 +10,15 @@
 //! Must not: know which server it measures.
 //! Tests: at the bottom of each file.
 
+mod chart;
 pub mod cost;
+pub mod hdrlog;
+pub mod html;
+pub mod json;
 pub mod latencies;
 pub mod recorder;
 pub mod result;
+#[cfg(test)]
+mod samples;
+pub mod table;
+mod units;

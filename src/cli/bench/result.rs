@@ -170,7 +170,7 @@ impl Series {
     /// Operations that failed.
     #[must_use]
     pub fn failed(&self) -> u64 {
-        self.errors.values().sum()
+        sum(self.errors.values().copied())
     }
 
     /// Operations that were due in the window and had no end when the run had one.
@@ -185,7 +185,7 @@ impl Run {
     /// divided by.
     #[must_use]
     pub fn operations(&self) -> u64 {
-        self.series.iter().map(|series| series.in_window).sum()
+        sum(self.series.iter().map(|series| series.in_window))
     }
 
     /// `count` in the window as a rate per second.
@@ -205,8 +205,13 @@ impl Run {
     #[must_use]
     pub fn server_cpu_us(&self) -> Option<u64> {
         let seen = self.servers.iter().filter(|server| server.pid.is_some());
-        seen.map(|server| server.cpu_us).reduce(|sum, us| sum + us)
+        seen.map(|server| server.cpu_us).reduce(u64::saturating_add)
     }
+}
+
+/// Figures may come from a file and be any: a sum of them does not wrap.
+fn sum(counts: impl Iterator<Item = u64>) -> u64 {
+    counts.fold(0, u64::saturating_add)
 }
 
 #[cfg(test)]
