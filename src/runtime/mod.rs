@@ -7,7 +7,7 @@
 //! Must not: decide anything that a room could decide.
 //! Tests: here.
 
-mod clock;
+pub mod clock;
 mod connection;
 pub mod datadir;
 mod disk;
@@ -18,7 +18,9 @@ mod nap;
 pub mod notify;
 mod pipe;
 pub mod probe;
+pub mod pump;
 mod segments;
 pub mod serve;
 pub mod signals;
 mod station;
+mod timer;
