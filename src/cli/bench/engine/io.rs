@@ -262,9 +262,6 @@ impl Io {
     pub(super) fn retry_waiting(&mut self) {
         for _ in 0..self.waiting.len() {
             let Some(waiting) = self.waiting.pop_front() else { return };
-            if !self.active.contains(waiting.call) {
-                continue;
-            }
             self.home = None;
             if !self.try_call(waiting.call, waiting.link, waiting.path, &waiting.message) {
                 self.waiting.push_back(waiting);
@@ -273,13 +270,18 @@ impl Io {
         }
     }
 
+    /// A call that waited is over before any connection took it.
+    pub(super) fn forget_waiting(&mut self, call: usize) {
+        self.waiting.retain(|waiting| waiting.call != call);
+    }
+
     pub(super) fn is_waiting(&self) -> bool {
         !self.waiting.is_empty()
     }
 
     // --- streams ----------------------------------------------------------------------------------
 
-    /// Opens a call that stays, with its first message. None while the connection does not take it;
+    /// Opens a call that stays, with its first message if there is one yet. None while the connection does not take it;
     /// [`super::Load::link_ready`] says when to try again.
     pub fn open_stream(
         &mut self,
@@ -287,7 +289,7 @@ impl Io {
         op: Op,
         path: &'static str,
         metadata: &[(&str, &str)],
-        first: &[u8],
+        first: Option<&[u8]>,
     ) -> Option<CallId> {
         if !self.is_link_ready(link) {
             return None;
@@ -295,8 +297,10 @@ impl Io {
         let entry = self.active.vacant_key();
         let connection = &mut self.links[link].connection;
         let stream = connection.open(path, metadata, entry as u64).ok()?;
-        // A stream that was just opened takes its first message.
-        let _ = connection.send(stream, first, false);
+        if let Some(first) = first {
+            // A stream that was just opened takes its first message.
+            let _ = connection.send(stream, first, false);
+        }
         self.dirty.push(link);
         let carrier = Carrier::Stream { link, stream };
         let (started, home) = (self.now, Some(link));

@@ -10,7 +10,7 @@ const BACKOFF_MS_MAX: u64 = 5_000;
 const CONNECT_MS: u64 = 5_000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum State {
+pub enum State {
     /// To be connected from then on.
     Down(Tick),
     /// Under way since then.
@@ -21,7 +21,7 @@ pub(super) enum State {
 
 /// A connection's endpoint and its state.
 #[derive(Debug)]
-pub(super) struct Link {
+pub struct Link {
     pub(super) endpoint: String,
     pub(super) address: Address,
     pub(super) connection: Connection,

@@ -9,7 +9,7 @@
 //! Tests: engine/tests.rs (a server that stalls, in virtual time), tests/bench.rs.
 
 pub mod io;
-mod link;
+pub mod link;
 pub mod load;
 pub mod shared;
 #[cfg(test)]
