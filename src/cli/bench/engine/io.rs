@@ -19,7 +19,7 @@ pub struct Op {
     pub series: SeriesId,
     /// When it was due.
     pub intended: Tick,
-    /// What kind, by the load's own numbers.
+    /// What kind, by the load's own numbers up to 65,535.
     pub kind: u32,
     /// Whatever the load wants to find again.
     pub key: u64,
@@ -87,6 +87,7 @@ pub struct Io {
     next_link: usize,
     notes: Vec<String>,
     prng: Prng,
+    lane: u32,
 }
 
 impl Io {
@@ -107,6 +108,7 @@ impl Io {
             waiting: VecDeque::new(),
             next_link: 0,
             notes: Vec::new(),
+            lane: 0,
             prng: Prng::new(seed ^ (share.worker as u64) << 32),
         }
     }
@@ -138,6 +140,21 @@ impl Io {
     /// Chance, from the seed.
     pub fn prng(&mut self) -> &mut Prng {
         &mut self.prng
+    }
+
+    /// What is begun from here on belongs to this one of several loads.
+    pub fn set_lane(&mut self, lane: u32) {
+        self.lane = lane;
+    }
+
+    /// Which load an operation belongs to, and the kind that it gave.
+    #[must_use]
+    pub fn lane_of(kind: u32) -> (u32, u32) {
+        (kind >> 16, kind & 0xffff)
+    }
+
+    fn in_lane(&self, op: Op) -> Op {
+        Op { kind: self.lane << 16 | op.kind & 0xffff, ..op }
     }
 
     /// Whether what is due then belongs to the phase.
@@ -197,6 +214,7 @@ impl Io {
     }
 
     fn begin(&mut self, op: Op, carrier: Carrier) -> CallId {
+        let op = self.in_lane(op);
         let active = Active {
             op,
             carrier,
@@ -303,7 +321,7 @@ impl Io {
         }
         self.dirty.push(link);
         let carrier = Carrier::Stream { link, stream };
-        let (started, home) = (self.now, Some(link));
+        let (started, home, op) = (self.now, Some(link), self.in_lane(op));
         let active = Active { op, carrier, source: None, home, started, bytes: 0, error: None };
         Some(CallId(self.active.insert(active)))
     }
@@ -336,7 +354,7 @@ impl Io {
     }
 
     /// Calls the load's timer with this token then.
-    pub fn after(&mut self, at: Tick, token: u64) {
-        self.timers.push(Reverse((at, token)));
+    pub fn after(&mut self, at: Tick, token: u32) {
+        self.timers.push(Reverse((at, u64::from(self.lane) << 32 | u64::from(token))));
     }
 }

@@ -469,15 +469,16 @@ impl Handler for Worker<'_> {
         self.io.dirty.sort_unstable();
         self.io.dirty.dedup();
         asks.flush.append(&mut self.io.dirty);
-        let idle_ms = match self.stand {
-            Stand::Before(_) => IDLE_MS,
-            Stand::Within(_) => SWEEP_MS,
+        // Within a phase the same time again and again, so that the timer need not be set anew.
+        let idle = match self.stand {
+            Stand::Before(_) => now.plus_ms(IDLE_MS),
+            Stand::Within(_) => self.swept.plus_ms(SWEEP_MS),
         };
         let timer = self.io.timers.peek().map(|timer| timer.0.0);
         let end = Some(self.io.until).filter(|until| *until > now);
         let links = self.io.links.iter().filter_map(Link::wake_at).min();
         let start = Some(self.stage.now().1).filter(|start| *start > now);
-        let wakes = [Some(now.plus_ms(idle_ms)), next_due, timer, start, end, links];
+        let wakes = [Some(idle), next_due, timer, start, end, links];
         asks.wake_at = wakes.into_iter().flatten().min();
         asks.is_over = is_over;
     }
