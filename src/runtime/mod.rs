@@ -11,6 +11,7 @@ pub mod clock;
 mod connection;
 pub mod datadir;
 mod disk;
+pub mod file;
 pub mod log;
 mod mailbox;
 mod metrics;

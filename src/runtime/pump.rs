@@ -329,6 +329,8 @@ mod tests {
             let mut bytes = vec![0; 8 << 20];
             stream.read_exact(&mut bytes).expect("all of it");
             stream.write_all(&bytes).expect("a reader");
+            // Until the other side has left.
+            let _ = stream.read(&mut bytes);
         });
         let mut echo =
             Echo { address: Some(Address(address)), expected: 8 << 20, ..Echo::default() };

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use super::engine::{Pace, Phase};
 use super::schedule::{Arrivals, Schedule, Share};
+use crate::runtime::signals::random_seed;
 
 /// One flag.
 #[derive(Clone, Copy, Debug)]
@@ -248,6 +249,8 @@ pub struct Common {
     pub seed: u64,
     /// Processes of the servers.
     pub pids: Vec<u32>,
+    /// What the stamps of this run carry: times are of one process.
+    pub run: u64,
 }
 
 impl Common {
@@ -291,6 +294,7 @@ impl Common {
             timeout_ms: args.ms("timeout")?.max(1),
             seed: args.number("seed")?,
             pids: pids.collect::<Result<Vec<u32>, String>>()?,
+            run: random_seed() | 1,
         };
         if common.threads > common.connections {
             let (threads, connections) = (common.threads, common.connections);

@@ -83,6 +83,9 @@ pub struct Series {
     pub bytes: u64,
     /// Failed ones by the text of the error.
     pub errors: BTreeMap<String, u64>,
+    /// These are no operations of their own, but events seen or operations counted elsewhere: no cost
+    /// is divided by them.
+    pub is_derived: bool,
     /// The same over time.
     pub points: Vec<Point>,
 }
@@ -170,7 +173,7 @@ impl Series {
     /// Operations that failed.
     #[must_use]
     pub fn failed(&self) -> u64 {
-        self.errors.values().sum()
+        sum(self.errors.values().copied())
     }
 
     /// Operations that were due in the window and had no end when the run had one.
@@ -185,7 +188,8 @@ impl Run {
     /// divided by.
     #[must_use]
     pub fn operations(&self) -> u64 {
-        self.series.iter().map(|series| series.in_window).sum()
+        let operations = self.series.iter().filter(|series| !series.is_derived);
+        sum(operations.map(|series| series.in_window))
     }
 
     /// `count` in the window as a rate per second.
@@ -205,8 +209,13 @@ impl Run {
     #[must_use]
     pub fn server_cpu_us(&self) -> Option<u64> {
         let seen = self.servers.iter().filter(|server| server.pid.is_some());
-        seen.map(|server| server.cpu_us).reduce(|sum, us| sum + us)
+        seen.map(|server| server.cpu_us).reduce(u64::saturating_add)
     }
+}
+
+/// Figures may come from a file and be any: a sum of them does not wrap.
+fn sum(counts: impl Iterator<Item = u64>) -> u64 {
+    counts.fold(0, u64::saturating_add)
 }
 
 #[cfg(test)]
@@ -226,6 +235,8 @@ mod tests {
         let seen = ServerCost { pid: Some(1), cpu_us: 7, ..ServerCost::default() };
         run.servers = vec![seen.clone(), ServerCost::default(), seen];
         assert_eq!(run.server_cpu_us(), Some(14));
+        run.series.push(Series { in_window: 9, is_derived: true, ..Series::default() });
+        assert_eq!(run.operations(), 5, "events are no operations");
     }
 
     #[test]

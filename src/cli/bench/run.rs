@@ -113,6 +113,7 @@ struct Coordinator<'c> {
     collector: Collector,
     meters: Vec<CostMeter>,
     opens: Option<Tick>,
+    warmup_ms: u64,
     closes: Option<Tick>,
     ticks: Tick,
     own: Option<Sample>,
@@ -141,6 +142,7 @@ impl<'c> Coordinator<'c> {
             collector,
             meters: meters.collect(),
             opens: None,
+            warmup_ms: 0,
             closes: None,
             ticks: Tick(0),
             own: None,
@@ -174,14 +176,15 @@ impl<'c> Coordinator<'c> {
         }
         let start = self.clock.now().plus_ms(LEAD_MS);
         if phase.is_measured && self.opens.is_none() {
-            let opens = start.plus_ms(self.common.warmup_ms);
+            self.warmup_ms = if phase.is_timed { self.common.warmup_ms } else { 0 };
+            let opens = start.plus_ms(self.warmup_ms);
             self.opens = Some(opens);
             self.collector.open(opens);
             self.ticks = opens;
         }
         let mut end = Tick(u64::MAX);
         if phase.is_timed {
-            let warmup_ms = if self.opens >= Some(start) { self.common.warmup_ms } else { 0 };
+            let warmup_ms = if self.opens >= Some(start) { self.warmup_ms } else { 0 };
             end = start.plus_ms(warmup_ms + self.common.duration_ms);
             if is_last {
                 self.closes = Some(end);
@@ -321,7 +324,10 @@ impl<'c> Coordinator<'c> {
             }
         }
         let (opens, closes) = (self.opens.unwrap_or(now), self.closes.unwrap_or(now));
-        let (series, lag) = self.collector.finish(now);
+        let (mut series, lag) = self.collector.finish(now);
+        for series in &mut series {
+            series.is_derived = self.plan.derived.contains(&series.name.as_str());
+        }
         let generator = GeneratorCost {
             cpu_us: self.own_cpu_ns / 1_000,
             threads: u32::try_from(self.common.threads).unwrap_or(u32::MAX),
@@ -329,7 +335,7 @@ impl<'c> Coordinator<'c> {
         };
         let mut run = Run {
             endpoints: self.common.endpoints.clone(),
-            warmup_seconds: self.common.warmup_ms as f64 / 1_000.0,
+            warmup_seconds: self.warmup_ms as f64 / 1_000.0,
             measured_seconds: closes.since(opens) as f64 / 1e9,
             series,
             servers: self.meters.into_iter().map(CostMeter::finish).collect(),

@@ -332,7 +332,7 @@ mod tests {
             (b"\x40\x0acustom", "a cut string"),
             (b"\x7f\x00\x01a", "a name beyond the static table"),
             (b"\x00\x01a", "no value"),
-            (b"\x48\x82\x64\x00", "bad padding"),
+            (b"\x48\x81\x00", "bad padding"),
         ];
         for (block, why) in cases {
             assert_eq!(read(block), None, "{why}");

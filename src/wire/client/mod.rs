@@ -5,7 +5,7 @@
 //!             opened ends once, with a status; (3) a hostile peer costs a bounded amount of memory.
 //! Limits: CLIENT_*.
 //! Must not: retry; know what the calls are for.
-//! Tests: here, tests/wire_client.rs (against the h2 crate as the server).
+//! Tests: here (tests.rs: against the h2 crate as the server).
 
 pub mod connection;
 mod frame;
@@ -15,6 +15,8 @@ mod huffman;
 pub mod message;
 pub mod status;
 mod streams;
+#[cfg(test)]
+mod tests;
 
 pub use connection::{Broken, Connection, Event, Refusal, StreamId, Windows};
 pub use status::Status;

@@ -16,6 +16,8 @@ use crate::wire::client::{Event, Status};
 pub const DUE_MAX: usize = 16 << 20;
 /// How often a thread that has nothing to do asks whether the next phase began.
 const IDLE_MS: u64 = 1;
+/// Behind the end of a phase, for starting what was due at its very end.
+const GRACE_MS: u64 = 50;
 /// How often operations are looked at for their timeout.
 const SWEEP_MS: u64 = 250;
 
@@ -166,10 +168,18 @@ impl<'r> Worker<'r> {
         if is_timed && !is_late && self.sources.is_empty() {
             return false;
         }
+        let may_start = self.may_start();
         let is_done = |source: &Running| {
-            source.in_flight == 0 && (is_late || source.left == 0 && source.due.is_empty())
+            let is_empty = source.due.is_empty() || !may_start;
+            source.in_flight == 0 && is_empty && (is_late || source.left == 0)
         };
         self.io.in_flight == 0 && self.sources.iter().all(is_done)
+    }
+
+    /// Whether what was due in the phase is still started: a moment longer than the phase, since what
+    /// is due at its very end is turned to behind it.
+    fn may_start(&self) -> bool {
+        self.io.now.since(self.io.until) < GRACE_MS * 1_000_000
     }
 
     /// Counts what was due in the phase and never started.
@@ -228,7 +238,8 @@ impl<'r> Worker<'r> {
         for number in 0..self.sources.len() {
             self.notice(number);
             while let Some(due) = self.sources[number].due.front().copied() {
-                if self.io.in_flight >= self.limits.slots || !self.io.has_room() {
+                let is_full = self.io.in_flight >= self.limits.slots || !self.io.has_room();
+                if is_full || !self.may_start() {
                     break;
                 }
                 self.io.home = None;

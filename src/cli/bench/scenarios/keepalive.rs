@@ -12,6 +12,7 @@ use prost::Message as _;
 
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "keepalive",
+    summary: "leases kept alive over a few streams",
     about: "For whoever holds many leases: locks, elections, service registries. Leases are granted \
             first, then kept alive over a few streams, one by one or at a rate.",
     flags: &[

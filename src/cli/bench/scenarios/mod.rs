@@ -7,12 +7,26 @@
 //! Must not: do I/O; read a clock.
 //! Tests: here (every plan is made), tests/bench.rs (the real process).
 
+mod cache_init;
+mod compaction;
+mod fairness;
+mod idle;
 mod keepalive;
+mod leases;
+mod lists;
+mod mixed;
+mod names;
 mod objects;
+mod parts;
+mod pods;
 mod put;
 mod range;
+mod read_tail;
+mod steady;
 mod txn;
 mod watch_latency;
+mod watch_scale;
+mod watched_writes;
 mod watchers;
 
 use super::args::{Args, Common, Defaults, Flag};
@@ -25,6 +39,8 @@ use super::schedule::Share;
 pub struct Scenario {
     /// Its name on the command line.
     pub name: &'static str,
+    /// What it is, in a few words.
+    pub summary: &'static str,
     /// Whom it concerns, in two sentences.
     pub about: &'static str,
     /// Its own flags.
@@ -48,6 +64,8 @@ pub struct Plan {
     pub phases: Vec<Phase>,
     /// What is counted apart.
     pub series: Vec<&'static str>,
+    /// Those of the series that are no operations of their own.
+    pub derived: &'static [&'static str],
     /// The load.
     pub load: MakeLoad,
     /// Figures of its own.
@@ -57,17 +75,37 @@ pub struct Plan {
 impl Plan {
     /// A plan without figures of its own.
     fn new(phases: Vec<Phase>, series: Vec<&'static str>, load: MakeLoad) -> Plan {
-        Plan { phases, series, load, figures: Box::new(|_| Vec::new()) }
+        Plan { phases, series, derived: &[], load, figures: Box::new(|_| Vec::new()) }
+    }
+
+    fn derived(mut self, names: &'static [&'static str]) -> Plan {
+        self.derived = names;
+        self
+    }
+
+    fn figures(mut self, figures: impl Fn(&Run) -> Vec<Figure> + 'static) -> Plan {
+        self.figures = Box::new(figures);
+        self
     }
 }
 
 /// All of them.
-pub const ALL: [&Scenario; 5] = [
+pub const ALL: [&Scenario; 15] = [
     &put::SCENARIO,
     &range::SCENARIO,
     &txn::SCENARIO,
     &keepalive::SCENARIO,
     &watch_latency::SCENARIO,
+    &leases::SCENARIO,
+    &pods::SCENARIO,
+    &watched_writes::SCENARIO,
+    &cache_init::SCENARIO,
+    &fairness::SCENARIO,
+    &watch_scale::SCENARIO,
+    &compaction::SCENARIO,
+    &steady::SCENARIO,
+    &read_tail::SCENARIO,
+    &idle::SCENARIO,
 ];
 
 /// The scenario of this name.
@@ -76,10 +114,14 @@ pub fn find(name: &str) -> Option<&'static Scenario> {
     ALL.iter().copied().find(|scenario| scenario.name == name)
 }
 
-/// A number that stamps carry, so that a run knows its own writes. Times are of one process, and so
-/// are these.
-fn run_number(seed: u64) -> u64 {
-    seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1
+/// A figure of a scenario.
+fn figure(name: impl Into<String>, value: f64, unit: &str) -> Figure {
+    Figure { name: name.into(), value, unit: unit.to_owned() }
+}
+
+/// The series of this name, which is one of the plan.
+fn series<'r>(run: &'r Run, name: &str) -> Option<&'r super::result::Series> {
+    run.series.iter().find(|series| series.name == name)
 }
 
 /// The end of the range of all keys that begin with `prefix`.

@@ -50,12 +50,6 @@ impl Objects {
         (self.key_of)(number, &mut self.key);
     }
 
-    /// The key of an object of this thread.
-    pub(super) fn key(&mut self, own: usize) -> &[u8] {
-        self.write_key(own);
-        &self.key
-    }
-
     /// Creates the next object, or finds where it stands.
     pub(super) fn create(&mut self, op: Op, io: &mut Io) -> bool {
         if self.created == self.len() {

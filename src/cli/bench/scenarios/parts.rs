@@ -14,8 +14,8 @@ use crate::cli::bench::engine::{CallId, Io, Op, Pace, Source};
 use crate::cli::bench::recorder::SeriesId;
 use crate::cli::bench::values::Values;
 use crate::wire::client::Status;
-use crate::wire::client::message::{Put, Range, RangeAnswer, path};
-use crate::wire::etcdserverpb::CompactionRequest;
+use crate::wire::client::message::{Put, Range, RangeAnswer, lease_and_ttl, path};
+use crate::wire::etcdserverpb::{CompactionRequest, LeaseGrantRequest};
 
 /// Clients of a thread that prepare data.
 const CREATORS: usize = 128;
@@ -160,6 +160,8 @@ pub(super) struct Puts {
     pub(super) series: SeriesId,
     /// The connection they go to, if it matters.
     pub(super) link: Option<usize>,
+    /// The lease that all keys have.
+    pub(super) lease: Option<SharedLease>,
     count: u64,
     key: Vec<u8>,
     scratch: Vec<u8>,
@@ -172,17 +174,37 @@ impl Puts {
         pace: Pace,
         series: SeriesId,
     ) -> Puts {
-        let (key, scratch) = (Vec::new(), Vec::new());
-        Puts { key_of, keys, values, pace, total: None, series, link: None, count: 0, key, scratch }
+        Puts {
+            key_of,
+            keys,
+            values,
+            pace,
+            total: None,
+            series,
+            link: None,
+            lease: None,
+            count: 0,
+            key: Vec::new(),
+            scratch: Vec::new(),
+        }
     }
 }
 
 impl Part for Puts {
+    fn prepare(&mut self, number: usize, _io: &mut Io) -> Option<Source> {
+        let lease = self.lease.as_ref().filter(|_| number == DATA)?;
+        Some(lease.source(self.series))
+    }
+
     fn source(&mut self, _io: &mut Io) -> Option<Source> {
         Some(Source { pace: self.pace.clone(), total: self.total, series: self.series })
     }
 
-    fn start(&mut self, _is_preparing: bool, op: Op, io: &mut Io) -> bool {
+    fn start(&mut self, is_preparing: bool, op: Op, io: &mut Io) -> bool {
+        if let Some(lease) = self.lease.as_ref().filter(|_| is_preparing) {
+            lease.ask(op, io);
+            return true;
+        }
         let share = io.share();
         let number = self.count * share.workers as u64 + share.worker as u64;
         self.count += 1;
@@ -190,7 +212,8 @@ impl Part for Puts {
         (self.key_of)(number % self.keys, &mut self.key);
         let value = self.values.next(op.intended);
         self.scratch.clear();
-        Put { key: &self.key, value, lease: 0 }.write(&mut self.scratch);
+        let lease = self.lease.as_ref().map_or(0, SharedLease::id);
+        Put { key: &self.key, value, lease }.write(&mut self.scratch);
         io.call_on(self.link, op, path::PUT, &self.scratch);
         true
     }
@@ -198,11 +221,53 @@ impl Part for Puts {
     fn message(
         &mut self,
         _call: CallId,
-        _op: Op,
+        op: Op,
         answer: &[u8],
         _io: &mut Io,
     ) -> Result<(), &'static str> {
-        revision_of(answer).map(|_| ())
+        match &mut self.lease {
+            Some(lease) if lease.is_answer(op) => lease.answered(answer),
+            _ => revision_of(answer).map(|_| ()),
+        }
+    }
+}
+
+/// A lease that many keys of a thread have, as Kubernetes' events do.
+#[derive(Debug)]
+pub(super) struct SharedLease {
+    ttl_s: i64,
+    id: i64,
+}
+
+const GRANT: u32 = 201;
+
+impl SharedLease {
+    pub(super) fn new(ttl_s: i64) -> SharedLease {
+        SharedLease { ttl_s, id: 0 }
+    }
+
+    /// The lease, once it is granted.
+    pub(super) fn id(&self) -> i64 {
+        self.id
+    }
+
+    /// The preparation that grants it.
+    pub(super) fn source(&self, series: SeriesId) -> Source {
+        Source { pace: Pace::Closed(1), total: Some(1), series }
+    }
+
+    pub(super) fn ask(&self, op: Op, io: &mut Io) {
+        let request = LeaseGrantRequest { id: 0, ttl: self.ttl_s };
+        io.call(Op { kind: GRANT, ..op }, path::LEASE_GRANT, &request.encode_to_vec());
+    }
+
+    pub(super) fn is_answer(&self, op: Op) -> bool {
+        op.kind == GRANT
+    }
+
+    pub(super) fn answered(&mut self, answer: &[u8]) -> Result<(), &'static str> {
+        self.id = lease_and_ttl(answer).map_err(|_| "an answer that cannot be read")?.0;
+        Ok(())
     }
 }
 

@@ -1,6 +1,6 @@
 //! `put`: as etcd's own benchmark tool puts.
 
-use super::{Plan, Scenario, run_number};
+use super::{Plan, Scenario};
 use crate::cli::bench::args::{Args, Common, flag};
 use crate::cli::bench::engine::{CallId, Io, Load, Op, Source};
 use crate::cli::bench::recorder::SeriesId;
@@ -10,6 +10,7 @@ use crate::wire::client::message::{self, Put, path};
 
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "put",
+    summary: "small writes, as etcd's own tool sends them",
     about: "For whoever wants the plain figure: how many small durable writes a server takes, and how \
             fast. Keys and values are those of etcd's own benchmark tool, so that rows can be \
             compared.",
@@ -34,7 +35,7 @@ fn plan(args: &Args, common: &Common) -> Result<Plan, String> {
         Box::new(Puts {
             common: common.clone(),
             keys: keys.clone(),
-            values: Values::new(Shape::Random, sizes, seed, run_number(common.seed)),
+            values: Values::new(Shape::Random, sizes, seed, common.run),
             count: 0,
             key: Vec::new(),
             scratch: Vec::new(),

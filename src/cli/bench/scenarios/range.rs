@@ -1,7 +1,7 @@
 //! `range`: reads of one key or of many.
 
 use super::put::Keys;
-use super::{Plan, Scenario, prefix_end, run_number};
+use super::{Plan, Scenario, prefix_end};
 use crate::cli::bench::args::{Args, Common, flag};
 use crate::cli::bench::engine::{CallId, Io, Load, Op, Pace, Phase, Source};
 use crate::cli::bench::recorder::SeriesId;
@@ -11,6 +11,7 @@ use crate::wire::client::message::{Put, Range, RangeAnswer, path};
 
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "range",
+    summary: "reads of one key or of many",
     about: "For whoever reads single keys or lists, and asks what a linearizable read costs beside a \
             serializable one. The keys are put first, then read at random.",
     flags: &[
@@ -67,7 +68,7 @@ fn plan(args: &Args, common: &Common) -> Result<Plan, String> {
             common: common.clone(),
             keys: keys.clone(),
             want: want.clone(),
-            values: Values::new(Shape::Random, sizes, seed, run_number(common.seed)),
+            values: Values::new(Shape::Random, sizes, seed, common.run),
             to_put: if populates { share.of(keys.space) } else { 0 },
             populates,
             is_putting: false,

@@ -2,7 +2,7 @@
 
 use super::objects::Objects;
 use super::put::{Keys, revision_of};
-use super::{Plan, Scenario, run_number};
+use super::{Plan, Scenario};
 use crate::cli::bench::args::{Args, Common, flag};
 use crate::cli::bench::engine::{CallId, Io, Load, Op, Phase, Source};
 use crate::cli::bench::recorder::SeriesId;
@@ -13,6 +13,7 @@ use crate::wire::client::message::{self, Put, path};
 
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "txn",
+    summary: "updates by compare and swap, or transactions of puts",
     about: "For whoever writes through transactions, as Kubernetes does. Each is one compare, one put \
             and one read that is not needed, over keys that are all there; or, with --shape plain, \
             puts alone as etcd's own benchmark tool sends them.",
@@ -49,7 +50,7 @@ fn plan(args: &Args, common: &Common) -> Result<Plan, String> {
     }
     let load = move |share: Share| -> Box<dyn Load> {
         let seed = common.seed + share.worker as u64;
-        let values = Values::new(Shape::Random, sizes, seed, run_number(common.seed));
+        let values = Values::new(Shape::Random, sizes, seed, common.run);
         let (common, keys) = (common.clone(), keys.clone());
         if is_cas {
             let space = keys.space;

@@ -2,7 +2,7 @@
 
 use super::put::{Keys, revision_of};
 use super::watchers::{WATCH, Want, Watchers};
-use super::{Plan, Scenario, run_number};
+use super::{Plan, Scenario};
 use crate::cli::bench::args::{Args, Common, flag};
 use crate::cli::bench::engine::{CallId, Io, Load, Op, Pace, Phase, Source};
 use crate::cli::bench::recorder::SeriesId;
@@ -13,6 +13,7 @@ use crate::wire::client::message::{Put, path};
 
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "watch-latency",
+    summary: "from when a write was due to when watchers saw it",
     about: "For whoever reacts to changes: controllers, caches, configuration. Writes at a rate, and for \
             each watcher the time from when a write was due to when it was seen; an event that comes \
             before the write's answer is timed like any other.",
@@ -47,7 +48,7 @@ fn plan(args: &Args, common: &Common) -> Result<Plan, String> {
     let common = common.clone();
     let phases = vec![Phase::setup("create the watchers"), common.measured("watch")];
     let load = move |share: Share| -> Box<dyn Load> {
-        let run = run_number(common.seed);
+        let run = common.run;
         Box::new(Watched {
             common: common.clone(),
             keys: keys.clone(),
@@ -59,7 +60,7 @@ fn plan(args: &Args, common: &Common) -> Result<Plan, String> {
             scratch: Vec::new(),
         })
     };
-    Ok(Plan::new(phases, vec!["put", "watch lag"], Box::new(load)))
+    Ok(Plan::new(phases, vec!["put", "watch lag"], Box::new(load)).derived(&["watch lag"]))
 }
 
 const PUT: SeriesId = SeriesId(0);
@@ -115,9 +116,9 @@ impl Load for Watched {
         }
     }
 
-    fn ended(&mut self, _call: CallId, op: Op, status: &Status, io: &mut Io) {
+    fn ended(&mut self, call: CallId, op: Op, status: &Status, io: &mut Io) {
         if op.kind == WATCH {
-            self.watchers.ended(op, status, io);
+            self.watchers.ended(call, op, status, io);
         }
     }
 

@@ -1,7 +1,6 @@
 //! Watches that time what they see.
 
 use super::prefix_end;
-use crate::base::Tick;
 use crate::cli::bench::engine::{CallId, Io, Op};
 use crate::cli::bench::recorder::SeriesId;
 use crate::cli::bench::schedule::Share;
@@ -30,7 +29,6 @@ pub(super) struct Want {
 #[derive(Clone, Debug, Default)]
 struct Stream {
     call: Option<CallId>,
-    link: usize,
     created: usize,
     /// Where to go on after a lost connection.
     next_revision: i64,
@@ -42,9 +40,10 @@ pub(super) struct Watchers {
     lag: SeriesId,
     run: u64,
     streams: Vec<Stream>,
+    /// The only connection for them, if not any.
+    link: Option<usize>,
     /// Waits for all watches to be there.
     ready: Option<CallId>,
-    pub(super) events: u64,
 }
 
 impl Watchers {
@@ -52,14 +51,18 @@ impl Watchers {
     pub(super) fn new(want: Want, lag: SeriesId, run: u64, share: Share) -> Watchers {
         let own = share.of(want.streams as u64) as usize;
         let streams = vec![Stream::default(); own];
-        Watchers { want, lag, run, streams, ready: None, events: 0 }
+        Watchers { want, lag, run, streams, link: None, ready: None }
     }
 
-    /// All on one connection.
+    /// All on one connection of the thread.
     pub(super) fn on_link(mut self, link: usize) -> Watchers {
-        self.streams.iter_mut().for_each(|stream| stream.link = link);
-        self.want.per_stream = self.want.per_stream.max(1);
+        self.link = Some(link);
         self
+    }
+
+    /// Where the lag is counted.
+    pub(super) fn series(&self) -> SeriesId {
+        self.lag
     }
 
     /// An operation that is over when all watches are there.
@@ -81,7 +84,8 @@ impl Watchers {
     /// Opens what belongs on a connection.
     pub(super) fn link_ready(&mut self, link: usize, io: &mut Io) {
         for at in 0..self.streams.len() {
-            if self.streams[at].call.is_none() && at % io.links() == link {
+            let wanted = self.link.unwrap_or(at % io.links());
+            if self.streams[at].call.is_none() && wanted == link {
                 self.open(at, link, io);
             }
         }
@@ -118,15 +122,12 @@ impl Watchers {
         io: &mut Io,
     ) -> Result<(), &'static str> {
         let (lag, run) = (self.lag, self.run);
-        let mut events = 0;
         let answer = WatchAnswer::read(message, |kv| {
             if let Some(intended) = stamp(kv.value, run) {
-                events += 1;
                 io.record(lag, intended, (kv.key.len() + kv.value.len()) as u64);
             }
         });
         let answer = answer.map_err(|_| "a watch answer that cannot be read")?;
-        self.events += events;
         let stream = &mut self.streams[op.key as usize];
         if answer.canceled {
             let why = format!("a watch was cancelled: {}", answer.cancel_reason);
@@ -144,9 +145,20 @@ impl Watchers {
     }
 
     /// A watch stream is over. The next connection opens it again from where it was.
-    pub(super) fn ended(&mut self, op: Op, status: &Status, io: &mut Io) {
-        self.streams[op.key as usize].call = None;
-        let now: Tick = io.now();
+    pub(super) fn ended(&mut self, call: CallId, op: Op, status: &Status, io: &mut Io) {
+        if op.kind != WATCH {
+            // The preparation, over or timed out.
+            self.ready = self.ready.filter(|ready| *ready != call);
+            return;
+        }
+        let at = op.key as usize;
+        self.streams[at].call = None;
+        let now = io.now();
         io.fail(self.lag, now, &format!("a watch stream ended: {status}"));
+        // Not on a connection that is gone: that one says when it is there again.
+        let link = self.link.unwrap_or(at % io.links());
+        if io.is_link_ready(link) && status.code == Status::UNAVAILABLE {
+            self.open(at, link, io);
+        }
     }
 }
