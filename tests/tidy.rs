@@ -73,6 +73,7 @@ const BANNED: [Banned; 13] = [
         "SystemTime::now",
         "the Tick that is handed in",
         &[
+            ("src/runtime/clock.rs", "says when a benchmark began"),
             ("src/runtime/log.rs", "a line of the log carries wall time"),
             ("src/runtime/metrics.rs", "a start time is a metric"),
         ],

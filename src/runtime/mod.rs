@@ -7,10 +7,11 @@
 //! Must not: decide anything that a room could decide.
 //! Tests: here.
 
-mod clock;
+pub mod clock;
 mod connection;
 pub mod datadir;
 mod disk;
+pub mod file;
 pub mod log;
 mod mailbox;
 mod metrics;
@@ -19,8 +20,10 @@ pub mod notify;
 mod pipe;
 pub mod probe;
 pub mod procfs;
+pub mod pump;
 pub mod scrape;
 mod segments;
 pub mod serve;
 pub mod signals;
 mod station;
+mod timer;

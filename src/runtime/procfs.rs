@@ -48,6 +48,14 @@ pub fn sample(pid: u32) -> Result<Sample, String> {
     })
 }
 
+/// Looks at this process.
+///
+/// # Errors
+/// A sentence, if `/proc` is not there.
+pub fn own() -> Result<Sample, String> {
+    sample(std::process::id())
+}
+
 /// The process that listens on a TCP port of this machine, if this user may know.
 #[must_use]
 pub fn listener(port: u16) -> Option<u32> {

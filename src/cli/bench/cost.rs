@@ -25,6 +25,12 @@ impl CostMeter {
         CostMeter { cost, opened: None, last: None, syncs_before: None }
     }
 
+    /// Which server.
+    #[must_use]
+    pub fn endpoint(&self) -> &str {
+        &self.cost.endpoint
+    }
+
     /// The process to sample.
     #[must_use]
     pub fn pid(&self) -> Option<u32> {

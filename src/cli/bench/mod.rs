@@ -10,15 +10,26 @@
 //! Must not: know which server it measures.
 //! Tests: at the bottom of each file.
 
+mod args;
 mod chart;
+mod command;
 pub mod cost;
+mod engine;
 pub mod hdrlog;
 pub mod html;
 pub mod json;
 pub mod latencies;
 pub mod recorder;
 pub mod result;
+mod run;
 #[cfg(test)]
 mod samples;
+mod scenarios;
+mod schedule;
+mod search;
 pub mod table;
 mod units;
+mod values;
+mod verdict;
+
+pub use command::main;

@@ -228,6 +228,13 @@ impl Collector {
         self.ticked = now;
     }
 
+    /// The last point of each series that has something in it.
+    pub fn latest(&self) -> impl Iterator<Item = (&str, &Point)> {
+        let last = self.series.iter().filter_map(|series| Some((series, series.points.last()?)));
+        let is_told = |(_, point): &(&Series, &Point)| point.done + point.errors > 0;
+        last.filter(is_told).map(|(series, point)| (series.name.as_str(), point))
+    }
+
     /// What was found about each series, and how late the generator was.
     #[must_use]
     pub fn finish(mut self, now: Tick) -> (Vec<Series>, Latencies) {

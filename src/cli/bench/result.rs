@@ -83,6 +83,9 @@ pub struct Series {
     pub bytes: u64,
     /// Failed ones by the text of the error.
     pub errors: BTreeMap<String, u64>,
+    /// These are no operations of their own, but events seen or operations counted elsewhere: no cost
+    /// is divided by them.
+    pub is_derived: bool,
     /// The same over time.
     pub points: Vec<Point>,
 }
@@ -185,7 +188,8 @@ impl Run {
     /// divided by.
     #[must_use]
     pub fn operations(&self) -> u64 {
-        sum(self.series.iter().map(|series| series.in_window))
+        let operations = self.series.iter().filter(|series| !series.is_derived);
+        sum(operations.map(|series| series.in_window))
     }
 
     /// `count` in the window as a rate per second.
@@ -231,6 +235,8 @@ mod tests {
         let seen = ServerCost { pid: Some(1), cpu_us: 7, ..ServerCost::default() };
         run.servers = vec![seen.clone(), ServerCost::default(), seen];
         assert_eq!(run.server_cpu_us(), Some(14));
+        run.series.push(Series { in_window: 9, is_derived: true, ..Series::default() });
+        assert_eq!(run.operations(), 5, "events are no operations");
     }
 
     #[test]
