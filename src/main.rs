@@ -1,5 +1,7 @@
 //! The `ringbolt` binary.
 
+use std::io::IsTerminal;
+
 use ringbolt::{cli, log, runtime};
 
 /// A request allocates a handful of small things on one core and frees them there: what mimalloc
@@ -25,6 +27,11 @@ fn main() {
             }
         }
     };
-    let code = cli::server(std::env::args_os().skip(1), std::env::vars_os(), streams, serve);
+    let mut args = std::env::args_os().skip(1).peekable();
+    let code = if args.next_if(|first| first == "bench").is_some() {
+        cli::bench::main(args, streams, std::io::stderr().is_terminal())
+    } else {
+        cli::server(args, std::env::vars_os(), streams, serve)
+    };
     std::process::exit(code)
 }

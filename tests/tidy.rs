@@ -12,8 +12,9 @@ const FILE_LINES_WARN: usize = 600;
 const FILE_LINES_MAX: usize = 1_000;
 const FUNCTION_LINES_MAX: usize = 70;
 const LINE_COLUMNS_MAX: usize = 100;
-/// Packages in Cargo.lock, build and tests included. It only shrinks, or says why it grew.
-const PACKAGES_MAX: usize = 217;
+/// Packages in Cargo.lock, build and tests included. It only shrinks, or says why it grew:
+/// hdrhistogram and what its log format needs (deflate, a parser) are six.
+const PACKAGES_MAX: usize = 223;
 
 /// Functions above the bar, each with its reason.
 const LONG_FUNCTIONS: [(&str, &str, &str); 0] = [];
@@ -72,6 +73,7 @@ const BANNED: [Banned; 13] = [
         "SystemTime::now",
         "the Tick that is handed in",
         &[
+            ("src/runtime/clock.rs", "says when a benchmark began"),
             ("src/runtime/log.rs", "a line of the log carries wall time"),
             ("src/runtime/metrics.rs", "a start time is a metric"),
         ],

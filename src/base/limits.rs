@@ -181,6 +181,19 @@ pub const LOG_FIELD_BYTES_MAX: usize = 8 << 10;
 /// Memory that the quota counts for each version beside its bytes.
 pub const RECORD_OVERHEAD_BYTES: u64 = 128;
 
+/// Our client: receive window of a stream and of a connection, given back at the half.
+pub const CLIENT_WINDOW_BYTES: u32 = 16 << 20;
+/// Our client: one message of an answer. A larger one ends its call.
+pub const CLIENT_MESSAGE_BYTES_MAX: usize = (1 << 31) - 1;
+/// Our client: header block or decoded header list of an answer. A larger one ends the connection.
+pub const CLIENT_HEADER_BYTES_MAX: usize = 64 << 10;
+/// Our client: bytes that wait to be written or for the server's window, per connection. Above it no
+/// call is opened and no message taken.
+pub const CLIENT_UNSENT_BYTES_MAX: usize = 256 << 20;
+/// Our client: control frames that the server made us answer and does not read. Above it the
+/// connection ends.
+pub const CLIENT_REPLIES_MAX: u32 = 10_000;
+
 // A batch must fit a segment with room for its frame, or the log could never take it.
 const _: () = assert!((ENTRY_BYTES_MAX * 4) < SEGMENT_BYTES as usize);
 // One operation of the largest request must fit the quota of an entry with its header.

@@ -8,6 +8,8 @@
 //! Must not: know how a member serves.
 //! Tests: here.
 
+pub mod bench;
+
 use std::ffi::OsString;
 use std::io::Write;
 use std::num::NonZero;

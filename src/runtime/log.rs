@@ -286,8 +286,8 @@ fn now() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
-/// `2006-01-02T15:04:05.000000Z`, always in UTC.
-fn put_time(out: &mut String, at: Duration) {
+/// Appends the time since 1970 as `2006-01-02T15:04:05.000000Z`, always in UTC.
+pub fn put_time(out: &mut String, at: Duration) {
     let seconds = at.as_secs();
     let (year, month, day) = date(seconds / 86_400);
     let (hour, minute, second) = (seconds / 3_600 % 24, seconds / 60 % 60, seconds % 60);

@@ -7,10 +7,11 @@
 //! Must not: decide anything that a room could decide.
 //! Tests: here.
 
-mod clock;
+pub mod clock;
 mod connection;
 pub mod datadir;
 mod disk;
+pub mod file;
 pub mod log;
 mod mailbox;
 mod metrics;
@@ -18,7 +19,11 @@ mod nap;
 pub mod notify;
 mod pipe;
 pub mod probe;
+pub mod procfs;
+pub mod pump;
+pub mod scrape;
 mod segments;
 pub mod serve;
 pub mod signals;
 mod station;
+mod timer;

@@ -116,7 +116,8 @@ pub(super) fn open_files_max() -> usize {
 }
 
 /// A seed for what is chosen at random.
-pub(super) fn random_seed() -> u64 {
+#[must_use]
+pub fn random_seed() -> u64 {
     let mut bytes = [0; 8];
     let read = fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes));
     match read {

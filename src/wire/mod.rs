@@ -8,6 +8,7 @@
 //! Tests: here (round trips), tests/wire.rs (an independent client).
 
 pub mod call;
+pub mod client;
 
 /// `mvccpb`: keys and events.
 #[allow(missing_docs, clippy::all, clippy::pedantic, unreachable_pub, reason = "generated")]
