@@ -401,15 +401,13 @@ mod tests {
 
     #[test]
     fn help_fits_a_terminal() {
-        let flags = [flag(
-            "a-flag",
-            "17",
-            "long word long word long word long word long word long word long word long word long word long",
-        )];
+        const LONG: &str = "a long word and a long word and a long word and a long word and a long \
+                            word";
+        let flags = [flag("a-flag", "17", LONG)];
         let text = help("name", &"about it ".repeat(30), &flags, &[]);
         assert!(text.lines().all(|line| line.len() <= HELP_COLUMNS && !line.ends_with(' ')));
-        assert!(text.contains("\n  --a-flag             long word"), "{text}");
-        assert!(text.contains("(default 17)\n"), "{text}");
+        assert!(text.contains("\n  --a-flag             a long word"), "{text}");
+        assert!(text.contains("17)\n"), "{text}");
     }
 
     fn parse(words: &[&str]) -> Result<Args, String> {
