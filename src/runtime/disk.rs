@@ -19,7 +19,7 @@ use io_uring::{IoUring, opcode};
 use super::clock::Clock;
 use super::segments::{errno_fault, fault, sync_dir};
 use crate::base::Tick;
-use crate::base::block::Blocks;
+use crate::base::block::{BLOCK_BYTES, Blocks};
 use crate::base::limits::RING_DEPTH;
 use crate::base::metrics::{Counter, Histogram};
 use crate::config::WalSync;
@@ -27,8 +27,8 @@ use crate::shard::wal::{Action, DiskFault, DiskOp, SegmentId, Token};
 
 /// The sync behind a write has the write's token with this bit.
 const SYNC_BIT: u64 = 1 << 63;
-/// Zeros of one slice, so that other work of the blocking thread gets its turn.
-const ZERO_BYTES: usize = 1 << 20;
+/// Zeros of one write, so that a log write never waits behind much.
+const ZERO_BYTES: usize = 256 << 10;
 
 /// What the log's disk cost.
 #[derive(Debug)]
@@ -257,11 +257,13 @@ fn create(path: &std::path::Path) -> io::Result<()> {
     options.open(path).map(|_| ())
 }
 
-/// Writes zeros through the page cache: durability comes with the sync behind them, and later
-/// writes go past the cache.
+/// Writes zeros past the page cache: the sync of a whole segment of dirty pages would hold up the
+/// log's own writes on the same disk.
 fn zero(path: &std::path::Path, offset: u64, len: u64) -> io::Result<()> {
-    let file = OpenOptions::new().write(true).open(path)?;
-    let zeros = vec![0; ZERO_BYTES];
+    let file = OpenOptions::new().write(true).custom_flags(libc::O_DIRECT).open(path)?;
+    let memory = vec![0; ZERO_BYTES + BLOCK_BYTES];
+    let aligned = memory.as_ptr().align_offset(BLOCK_BYTES);
+    let zeros = &memory[aligned..aligned + ZERO_BYTES];
     let mut at = offset;
     while at < offset + len {
         let take = usize::try_from(offset + len - at).unwrap_or(ZERO_BYTES).min(ZERO_BYTES);
