@@ -1,5 +1,7 @@
 //! `ringbolt bench` against the real process: what is counted adds up.
 
+#![allow(clippy::disallowed_methods, reason = "a test of real processes waits in real time")]
+
 mod member;
 
 use std::process::Command;

@@ -175,8 +175,8 @@ pub const CLIENT_WINDOW_BYTES: u32 = 16 << 20;
 pub const CLIENT_MESSAGE_BYTES_MAX: usize = (1 << 31) - 1;
 /// Our client: header block or decoded header list of an answer. A larger one ends the connection.
 pub const CLIENT_HEADER_BYTES_MAX: usize = 64 << 10;
-/// Our client: bytes that wait to be written or for the server's window, per connection. Above it no
-/// call is opened and no message taken.
+/// Our client: bytes that wait to be written or for the server's window, per connection. Above it
+/// no call is opened and no message taken.
 pub const CLIENT_UNSENT_BYTES_MAX: usize = 256 << 20;
 /// Our client: control frames that the server made us answer and does not read. Above it the
 /// connection ends.

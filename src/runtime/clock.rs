@@ -10,6 +10,12 @@ pub struct Clock {
     start: Instant,
 }
 
+impl Default for Clock {
+    fn default() -> Clock {
+        Clock::new()
+    }
+}
+
 impl Clock {
     #[expect(clippy::disallowed_methods, reason = "this is where time comes from")]
     /// A clock that starts now.

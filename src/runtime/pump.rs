@@ -129,10 +129,10 @@ impl Pump {
                 self.timer.set(at.since(now))?;
                 armed = wake_at;
             }
-            if let Err(error) = self.poll.poll(&mut events, timeout) {
-                if error.kind() != io::ErrorKind::Interrupted {
-                    return Err(error);
-                }
+            if let Err(error) = self.poll.poll(&mut events, timeout)
+                && error.kind() != io::ErrorKind::Interrupted
+            {
+                return Err(error);
             }
             for link in std::mem::take(&mut self.unread) {
                 self.read(handler, link);

@@ -7,6 +7,8 @@ use super::engine::{Pace, Phase};
 use super::schedule::{Arrivals, Schedule, Share};
 use crate::runtime::signals::random_seed;
 
+const HELP_COLUMNS: usize = 92;
+
 /// One flag.
 #[derive(Clone, Copy, Debug)]
 pub struct Flag {
@@ -352,7 +354,8 @@ fn endpoint(text: &str) -> Result<String, String> {
 /// The help of a scenario.
 #[must_use]
 pub fn help(name: &str, about: &str, flags: &[Flag], defaults: &Defaults) -> String {
-    let mut out = format!("Usage: ringbolt bench {name} [flags]\n\n{about}\n");
+    let mut out = format!("Usage: ringbolt bench {name} [flags]\n\n");
+    wrap(&mut out, "", about);
     let mut section = |title: &str, flags: &[Flag]| {
         if flags.is_empty() {
             return;
@@ -365,7 +368,8 @@ pub fn help(name: &str, about: &str, flags: &[Flag], defaults: &Defaults) -> Str
                 "" | "false" => String::new(),
                 default => format!(" (default {default})"),
             };
-            let _ = writeln!(out, "  --{:<18} {}{shown}", flag.name, flag.about);
+            let text = format!("{}{shown}", flag.about);
+            wrap(&mut out, &format!("  --{:<18} ", flag.name), &text);
         }
     };
     section("Flags of this scenario", flags);
@@ -373,9 +377,38 @@ pub fn help(name: &str, about: &str, flags: &[Flag], defaults: &Defaults) -> Str
     out
 }
 
+/// Appends a text behind a head, in lines that fit a terminal.
+fn wrap(out: &mut String, head: &str, text: &str) {
+    out.push_str(head);
+    let mut column = head.len();
+    for word in text.split(' ') {
+        if column + word.len() > HELP_COLUMNS {
+            out.truncate(out.trim_end().len());
+            let _ = write!(out, "\n{:1$}", "", head.len());
+            column = head.len();
+        }
+        out.push_str(word);
+        out.push(' ');
+        column += word.len() + 1;
+    }
+    out.truncate(out.trim_end().len());
+    out.push('\n');
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn help_fits_a_terminal() {
+        const LONG: &str = "a long word and a long word and a long word and a long word and a long \
+                            word";
+        let flags = [flag("a-flag", "17", LONG)];
+        let text = help("name", &"about it ".repeat(30), &flags, &[]);
+        assert!(text.lines().all(|line| line.len() <= HELP_COLUMNS && !line.ends_with(' ')));
+        assert!(text.contains("\n  --a-flag             a long word"), "{text}");
+        assert!(text.contains("17)\n"), "{text}");
+    }
 
     fn parse(words: &[&str]) -> Result<Args, String> {
         let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();

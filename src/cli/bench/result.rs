@@ -83,8 +83,8 @@ pub struct Series {
     pub bytes: u64,
     /// Failed ones by the text of the error.
     pub errors: BTreeMap<String, u64>,
-    /// These are no operations of their own, but events seen or operations counted elsewhere: no cost
-    /// is divided by them.
+    /// These are no operations of their own, but events seen or operations counted elsewhere: no
+    /// cost is divided by them.
     pub is_derived: bool,
     /// The same over time.
     pub points: Vec<Point>,

@@ -19,16 +19,17 @@ pub fn notes(run: &Run) -> Vec<String> {
     if share > BUSY_SHARE {
         let percent = share * 100.0;
         notes.push(format!(
-            "The generator was the bottleneck: its threads were busy for {percent:.0} % of the time. \
-             More --threads, on processors that the server does not use, would show the server."
+            "The generator was the bottleneck: its threads were busy for {percent:.0} % of the \
+             time. More --threads, on processors that the server does not use, would show the \
+             server."
         ));
     }
     let lag_ns = generator.lag.quantile_ns(0.99);
     if lag_ns > LAG_NS {
         let ms = lag_ns as f64 / 1e6;
         notes.push(format!(
-            "The generator turned to what was due up to {ms:.1} ms late (p99), by its own fault or for \
-             want of a processor; that is part of the latencies."
+            "The generator turned to what was due up to {ms:.1} ms late (p99), by its own fault \
+             or for want of a processor; that is part of the latencies."
         ));
     }
     for series in &run.series {
@@ -36,8 +37,8 @@ pub fn notes(run: &Run) -> Vec<String> {
         if unsent > 0 {
             let (name, due) = (&series.name, series.intended);
             notes.push(format!(
-                "The server did not keep up: {unsent} of {due} operations of {name:?} that were due were \
-                 never sent, as every place was taken. They are in no percentile."
+                "The server did not keep up: {unsent} of {due} operations of {name:?} that were \
+                 due were never sent, as every place was taken. They are in no percentile."
             ));
         }
         let unanswered = series.unfinished().saturating_sub(unsent);

@@ -173,7 +173,7 @@ impl Connection {
         }
     }
 
-    // --- calls ------------------------------------------------------------------------------------
+    // --- calls -----------------------------------------------------------------------------------
 
     /// Whether the server's settings are known.
     #[must_use]
@@ -295,8 +295,8 @@ impl Connection {
         &mut self.out
     }
 
-    /// Takes the next whole frames' worth from the head of `input`, until something is to be told or
-    /// nothing is left.
+    /// Takes the next whole frames' worth from the head of `input`, until something is to be told
+    /// or nothing is left.
     ///
     /// # Errors
     /// When the server broke the protocol. A last frame that says so is in the output.
@@ -304,7 +304,7 @@ impl Connection {
         self.next(input).inspect_err(|broken| frame::go_away(&mut self.out, broken.code))
     }
 
-    // --- sending ----------------------------------------------------------------------------------
+    // --- sending ---------------------------------------------------------------------------------
 
     /// Sends of a stream what the windows let through.
     fn flush(&mut self, id: u32) {
@@ -378,7 +378,7 @@ impl Connection {
         if calm { Ok(()) } else { Err(Broken { code: code::ENHANCE_YOUR_CALM, text }) }
     }
 
-    // --- receiving --------------------------------------------------------------------------------
+    // --- receiving -------------------------------------------------------------------------------
 
     fn next<'i>(&mut self, input: &mut &'i [u8]) -> Result<Option<Event<'i>>, Broken> {
         loop {
@@ -564,7 +564,7 @@ impl Connection {
             kind::WINDOW_UPDATE => self.window_update(head, payload).map(|()| None),
             kind::PUSH_PROMISE => Err(protocol("a push, which we declined")),
             // PRIORITY is a hint, and what nobody knows is to be ignored.
-            kind::PRIORITY | _ => Ok(None),
+            _ => Ok(None),
         }
     }
 

@@ -2,7 +2,8 @@
 
 /// Bytes of a frame's head.
 pub(super) const HEAD_BYTES: usize = 9;
-/// Payload of the largest frame until settings say otherwise; we leave it there for what we receive.
+/// Payload of the largest frame until settings say otherwise; we leave it there for what we
+/// receive.
 pub(super) const PAYLOAD_BYTES: usize = 16_384;
 /// What a client says first.
 pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -14,7 +15,6 @@ pub(super) const WINDOW_BYTES_MAX: i64 = (1 << 31) - 1;
 pub(super) mod kind {
     pub(crate) const DATA: u8 = 0;
     pub(crate) const HEADERS: u8 = 1;
-    pub(crate) const PRIORITY: u8 = 2;
     pub(crate) const RST_STREAM: u8 = 3;
     pub(crate) const SETTINGS: u8 = 4;
     pub(crate) const PUSH_PROMISE: u8 = 5;

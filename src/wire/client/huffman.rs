@@ -129,7 +129,7 @@ mod tests {
     #[test]
     fn bad_padding_and_the_end_symbol_are_refused() {
         assert_eq!(decoded(&[0x64, 0x02, 0xff]), None, "a whole byte of padding");
-        assert_eq!(decoded(&[0x00 | 0b111]).as_deref(), Some(&b"0"[..]), "padded with ones");
+        assert_eq!(decoded(&[0b0000_0111]).as_deref(), Some(&b"0"[..]), "padded with ones");
         assert_eq!(decoded(&[0x00]), None, "padded with zeros");
         assert_eq!(decoded(&[0xff, 0xff, 0xff, 0xff]), None, "the end-of-string symbol");
         let mut out = Vec::new();

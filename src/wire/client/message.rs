@@ -134,8 +134,8 @@ pub fn txn_of_puts<'a>(out: &mut Vec<u8>, puts: impl Iterator<Item = Put<'a>>) {
     }
 }
 
-/// Appends the TxnRequest of an update: if the key is at `mod_revision` then put, else read it. At 0
-/// it is a create.
+/// Appends the TxnRequest of an update: if the key is at `mod_revision` then put, else read it. At
+/// 0 it is a create.
 pub fn cas_put(out: &mut Vec<u8>, put: &Put<'_>, mod_revision: i64) {
     compare_mod(out, put.key, mod_revision);
     success_put(out, put);
@@ -475,8 +475,8 @@ impl WatchAnswer {
     }
 }
 
-/// Lease and TTL of a LeaseKeepAliveResponse or a LeaseGrantResponse. A TTL of 0 or less says that the
-/// lease is gone.
+/// Lease and TTL of a LeaseKeepAliveResponse or a LeaseGrantResponse. A TTL of 0 or less says that
+/// the lease is gone.
 ///
 /// # Errors
 /// When it is none.

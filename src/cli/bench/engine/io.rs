@@ -172,7 +172,7 @@ impl Io {
         std::mem::take(&mut self.notes)
     }
 
-    // --- operations -------------------------------------------------------------------------------
+    // --- operations ------------------------------------------------------------------------------
 
     /// A call of one message each way, on any connection that takes it.
     pub fn call(&mut self, op: Op, path: &'static str, message: &[u8]) -> CallId {
@@ -297,10 +297,10 @@ impl Io {
         !self.waiting.is_empty()
     }
 
-    // --- streams ----------------------------------------------------------------------------------
+    // --- streams ---------------------------------------------------------------------------------
 
-    /// Opens a call that stays, with its first message if there is one yet. None while the connection does not take it;
-    /// [`super::Load::link_ready`] says when to try again.
+    /// Opens a call that stays, with its first message if there is one yet. None while the
+    /// connection does not take it; [`super::Load::link_ready`] says when to try again.
     pub fn open_stream(
         &mut self,
         link: usize,
@@ -338,7 +338,7 @@ impl Io {
         Ok(())
     }
 
-    // --- records and timers -----------------------------------------------------------------------
+    // --- records and timers ----------------------------------------------------------------------
 
     /// Something that needed no call of ours came about, such as an event of a watch.
     pub fn record(&mut self, series: SeriesId, intended: Tick, bytes: u64) {

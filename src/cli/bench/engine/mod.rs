@@ -1,4 +1,4 @@
-//! bench::engine — starts operations when they are due and times their answers.
+//! cli::bench::engine — starts operations when they are due and times their answers.
 //! Stands where clients stand. In: a load's operations, bytes. Out: bytes, records, timings.
 //! Owns: the connections of one thread and every operation under way on them.
 //! Invariants: (1) an open loop starts what is due whatever the server does, and its latency counts

@@ -166,7 +166,8 @@ fn simulate(setting: &Setting, server: &mut Server) -> (Series, Receiver<Said>) 
 
 #[test]
 fn a_stall_is_in_the_percentiles_of_an_open_loop() {
-    // 1,000 per second for 10 s; nothing is answered for 1 s of them. One in ten is due in the stall.
+    // 1,000 per second for 10 s; nothing is answered for 1 s of them. One in ten is due in the
+    // stall.
     let pace = open(1_000.0);
     let setting =
         Setting { pace, total: None, slots: 10_000, duration_ms: 10_000, cut_ms: u64::MAX };

@@ -12,7 +12,8 @@ use crate::cli::bench::schedule::{Schedule, Share};
 use crate::runtime::pump::{Address, Asks, Handler};
 use crate::wire::client::{Event, Status};
 
-/// Operations of one source that are due and not started. Above it what is due stays on the schedule.
+/// Operations of one source that are due and not started. Above it what is due stays on the
+/// schedule.
 pub const DUE_MAX: usize = 16 << 20;
 /// How often a thread that has nothing to do asks whether the next phase began.
 const IDLE_MS: u64 = 1;
@@ -98,7 +99,7 @@ impl<'r> Worker<'r> {
         let _ = self.tell.send(said);
     }
 
-    // --- phases -----------------------------------------------------------------------------------
+    // --- phases ----------------------------------------------------------------------------------
 
     /// True when the run is over.
     fn step_phase(&mut self) -> bool {
@@ -176,8 +177,8 @@ impl<'r> Worker<'r> {
         self.io.in_flight == 0 && self.sources.iter().all(is_done)
     }
 
-    /// Whether what was due in the phase is still started: a moment longer than the phase, since what
-    /// is due at its very end is turned to behind it.
+    /// Whether what was due in the phase is still started: a moment longer than the phase, since
+    /// what is due at its very end is turned to behind it.
     fn may_start(&self) -> bool {
         self.io.now.since(self.io.until) < GRACE_MS * 1_000_000
     }
@@ -198,7 +199,7 @@ impl<'r> Worker<'r> {
         }
     }
 
-    // --- sources ----------------------------------------------------------------------------------
+    // --- sources ---------------------------------------------------------------------------------
 
     fn op(&self, source: usize, intended: Tick) -> Op {
         Op { series: self.sources[source].series, intended, kind: 0, key: 0 }
@@ -276,16 +277,16 @@ impl<'r> Worker<'r> {
         }
     }
 
-    // --- answers ----------------------------------------------------------------------------------
+    // --- answers ---------------------------------------------------------------------------------
 
     fn message(&mut self, call: usize, message: &[u8]) {
         let Some(active) = self.io.active.get_mut(call) else { return };
         active.bytes += message.len() as u64;
         let op = active.op;
-        if let Err(error) = self.load.message(CallId(call), op, message, &mut self.io) {
-            if let Some(active) = self.io.active.get_mut(call) {
-                active.error = Some(error);
-            }
+        if let Err(error) = self.load.message(CallId(call), op, message, &mut self.io)
+            && let Some(active) = self.io.active.get_mut(call)
+        {
+            active.error = Some(error);
         }
         self.settle();
     }

@@ -16,9 +16,9 @@ use crate::wire::client::Status;
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "cache-init",
     summary: "everything below a prefix read whole, as a starting API server does",
-    about: "For whoever restarts API servers of a large cluster, whose caches are filled by reading all. \
-            Objects are put once, then read whole by a stream, by pages of 10,000 and of 500, and in one \
-            answer, by one reader and by several at once.",
+    about: "For whoever restarts API servers of a large cluster, whose caches are filled by \
+            reading all. Objects are put once, then read whole by a stream, by pages of 10,000 and \
+            of 500, and in one answer, by one reader and by several at once.",
     flags: &[
         flag("objects", "10000", "objects"),
         flag("val-min", "10KiB", "bytes of the smallest object"),

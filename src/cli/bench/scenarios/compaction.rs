@@ -14,9 +14,9 @@ use crate::cli::bench::schedule::Share;
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "compaction",
     summary: "lease renewals while the history is compacted",
-    about: "For whoever sees latency rise every five minutes, when an API server compacts. Leases are \
-            renewed at their rate while the history is compacted every so often, and renewals that a \
-            compaction overlapped are shown apart from the others.",
+    about: "For whoever sees latency rise every five minutes, when an API server compacts. Leases \
+            are renewed at their rate while the history is compacted every so often, and renewals \
+            that a compaction overlapped are shown apart from the others.",
     flags: &[
         NODES_FLAG,
         flag("renew-every", "10s", "time between two renewals of a node, unless --rate is given"),
@@ -62,7 +62,7 @@ fn plan(args: &Args, common: &Common) -> Result<Plan, String> {
             Some(Disturbance { window: window.clone(), inside: SeriesId(1), outside: SeriesId(2) });
         let compact = Compactions::new(times, window.clone(), (SeriesId(5), SeriesId(4)));
         let watch = watching(names::LEASES, watchers, SeriesId(3), (&common, share));
-        Mixed::new(vec![Box::new(renew), Box::new(compact), watch])
+        Mixed::load(vec![Box::new(renew), Box::new(compact), watch])
     };
     Ok(Plan::new(phases, names, Box::new(load)).derived(&DERIVED))
 }

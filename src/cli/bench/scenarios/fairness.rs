@@ -15,9 +15,9 @@ use crate::wire::client::Status;
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "fairness",
     summary: "large reads and a watch on the same connection",
-    about: "For whoever shares a connection between lists and watches, as an API server does for each \
-            resource. Some readers read about ten megabytes again and again while a watch on the same \
-            connection waits for small events, whose lag is the figure.",
+    about: "For whoever shares a connection between lists and watches, as an API server does for \
+            each resource. Some readers read about ten megabytes again and again while a watch on \
+            the same connection waits for small events, whose lag is the figure.",
     flags: &[
         flag("readers", "10", "reads under way at all times"),
         flag("objects", "1000", "objects that each of them reads"),
@@ -66,7 +66,7 @@ fn plan(args: &Args, common: &Common) -> Result<Plan, String> {
             per_stream: 1,
         };
         let watchers = Watchers::new(want, SeriesId(2), common.run, share).on_link(SHARED);
-        Mixed::new(vec![Box::new(read), Box::new(puts), Box::new(Watching(watchers))])
+        Mixed::load(vec![Box::new(read), Box::new(puts), Box::new(Watching(watchers))])
     };
     let names = vec!["read", "put", "watch lag", "requests"];
     Ok(Plan::new(phases, names, Box::new(load)).derived(&["watch lag", "requests"]))

@@ -13,8 +13,9 @@ use crate::cli::bench::schedule::Share;
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "idle",
     summary: "connections and watches with nothing to do",
-    about: "For whoever pays for a server that mostly waits. Connections are opened and watches created, \
-            then nothing is sent, and the figure is the processor time that the server takes meanwhile.",
+    about: "For whoever pays for a server that mostly waits. Connections are opened and watches \
+            created, then nothing is sent, and the figure is the processor time that the server \
+            takes meanwhile.",
     flags: &[
         flag("watches", "100", "watches in all"),
         flag("watch-streams", "10", "streams that they share"),
@@ -45,7 +46,7 @@ fn plan(args: &Args, common: &Common) -> Result<Plan, String> {
     let phases: Vec<Phase> = Mixed::phases(&common, "idle");
     let load = move |share: Share| -> Box<dyn Load> {
         let watchers = Watchers::new(want.clone(), SeriesId(0), common.run, share);
-        Mixed::new(vec![Box::new(Watching(watchers))])
+        Mixed::load(vec![Box::new(Watching(watchers))])
     };
     Ok(Plan::new(phases, vec!["event"], Box::new(load)).derived(&["event"]).figures(figures))
 }

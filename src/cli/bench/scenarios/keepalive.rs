@@ -13,8 +13,8 @@ use prost::Message as _;
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "keepalive",
     summary: "leases kept alive over a few streams",
-    about: "For whoever holds many leases: locks, elections, service registries. Leases are granted \
-            first, then kept alive over a few streams, one by one or at a rate.",
+    about: "For whoever holds many leases: locks, elections, service registries. Leases are \
+            granted first, then kept alive over a few streams, one by one or at a rate.",
     flags: &[
         flag("leases", "1000", "leases"),
         flag("lease-streams", "10", "streams that carry the keepalives of all leases"),

@@ -14,9 +14,9 @@ use crate::cli::bench::values::{Shape, Sizes, Values};
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "leases",
     summary: "kubelets that renew the leases of their nodes",
-    about: "For whoever runs a large Kubernetes cluster: renewals of node leases are most of its writes. \
-            Each node updates its lease every ten seconds by compare and swap, and API servers watch \
-            all of them.",
+    about: "For whoever runs a large Kubernetes cluster: renewals of node leases are most of its \
+            writes. Each node updates its lease every ten seconds by compare and swap, and API \
+            servers watch all of them.",
     flags: &[
         NODES_FLAG,
         flag("renew-every", "10s", "time between two renewals of a node, unless --rate is given"),
@@ -97,7 +97,7 @@ fn plan(args: &Args, common: &Common) -> Result<Plan, String> {
         let renew = renewals.part(&common, share, SeriesId(0));
         debug_assert!(matches!(renew.pace, Pace::Open(_)));
         let watch = watching(names::LEASES, watchers, SeriesId(1), (&common, share));
-        Mixed::new(vec![Box::new(renew), watch])
+        Mixed::load(vec![Box::new(renew), watch])
     };
     Ok(Plan::new(phases, vec!["renew", "watch lag"], Box::new(load)).derived(&["watch lag"]))
 }

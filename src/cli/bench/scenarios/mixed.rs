@@ -54,7 +54,7 @@ pub(super) struct Mixed {
 const PREPARATIONS: usize = 2;
 
 impl Mixed {
-    pub(super) fn new(parts: Vec<Box<dyn Part>>) -> Box<dyn Load> {
+    pub(super) fn load(parts: Vec<Box<dyn Part>>) -> Box<dyn Load> {
         Box::new(Mixed { parts, sources: Vec::new(), is_preparing: true })
     }
 

@@ -1,4 +1,4 @@
-//! bench::scenarios — what is measured: one file for each scenario, and the parts they share.
+//! cli::bench::scenarios — what is measured: one file for each scenario, and the parts they share.
 //! Stands where clients stand. In: flags. Out: a plan: phases, series, a load for each thread.
 //! Owns: the table of scenarios.
 //! Invariants: (1) a scenario says in its help whom it concerns; (2) what it writes is stamped with

@@ -17,9 +17,9 @@ use slab::Slab;
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "pods",
     summary: "pods that are created, bound, updated and deleted",
-    about: "For whoever starts many pods at once: batch jobs, rollouts, autoscaling. Each pod is created, \
-            bound, updated a few times, reported in events and deleted, each step due at its own time \
-            whether or not the server kept up with the one before.",
+    about: "For whoever starts many pods at once: batch jobs, rollouts, autoscaling. Each pod is \
+            created, bound, updated a few times, reported in events and deleted, each step due at \
+            its own time whether or not the server kept up with the one before.",
     flags: &[
         flag("status-updates", "3", "updates of each pod behind its binding"),
         flag("events", "7", "events of each pod, with one lease for all"),
@@ -62,7 +62,7 @@ fn plan(args: &Args, common: &Common) -> Result<Plan, String> {
             scratch: Vec::new(),
         };
         let watch = watching(names::PODS, watchers, SeriesId(5), (&common, share));
-        Mixed::new(vec![Box::new(pods), watch])
+        Mixed::load(vec![Box::new(pods), watch])
     };
     Ok(Plan::new(phases, SERIES.to_vec(), Box::new(load)).derived(&["watch lag"]))
 }
@@ -223,14 +223,9 @@ impl Part for Pods {
             return self.lease.answered(answer);
         }
         let read = TxnAnswer::read(answer).map_err(|_| "an answer that cannot be read")?;
-        if op.kind == WRITE {
-            if let Some(pod) = self.pods.get_mut(op.key as usize) {
-                pod.revision = if read.succeeded {
-                    read.revision
-                } else {
-                    read.found_mod_revision.unwrap_or(0)
-                };
-            }
+        if let (WRITE, Some(pod)) = (op.kind, self.pods.get_mut(op.key as usize)) {
+            let found = read.found_mod_revision.unwrap_or(0);
+            pod.revision = if read.succeeded { read.revision } else { found };
         }
         if read.succeeded { Ok(()) } else { Err("the compare failed") }
     }

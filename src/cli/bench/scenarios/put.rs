@@ -11,8 +11,8 @@ use crate::wire::client::message::{self, Put, path};
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "put",
     summary: "small writes, as etcd's own tool sends them",
-    about: "For whoever wants the plain figure: how many small durable writes a server takes, and how \
-            fast. Keys and values are those of etcd's own benchmark tool, so that rows can be \
+    about: "For whoever wants the plain figure: how many small durable writes a server takes, and \
+            how fast. Keys and values are those of etcd's own benchmark tool, so that rows can be \
             compared.",
     flags: &[
         flag("key-size", "8", "bytes of a key"),

@@ -12,8 +12,8 @@ use crate::wire::client::message::{Put, Range, RangeAnswer, path};
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "range",
     summary: "reads of one key or of many",
-    about: "For whoever reads single keys or lists, and asks what a linearizable read costs beside a \
-            serializable one. The keys are put first, then read at random.",
+    about: "For whoever reads single keys or lists, and asks what a linearizable read costs beside \
+            a serializable one. The keys are put first, then read at random.",
     flags: &[
         flag("consistency", "l", "l: linearizable; s: serializable, from what this member has"),
         flag("whole", "false", "read all keys instead of one"),

@@ -12,9 +12,9 @@ use crate::cli::bench::schedule::Share;
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "read-tail",
     summary: "linearizable reads while writes go on",
-    about: "For whoever waits for single reads, and asks whether they queue behind writes to the disk. A \
-            few readers ask for one key after the other, or at --read-rate, while leases are renewed at \
-            their rate.",
+    about: "For whoever waits for single reads, and asks whether they queue behind writes to the \
+            disk. A few readers ask for one key after the other, or at --read-rate, while leases \
+            are renewed at their rate.",
     flags: &[
         NODES_FLAG,
         flag("renew-every", "10s", "time between two renewals of a node, unless --rate is given"),
@@ -50,7 +50,7 @@ fn plan(args: &Args, common: &Common) -> Result<Plan, String> {
         };
         let read = Reads::new((names::lease(), renewals.nodes), pace, SeriesId(0));
         let renew = renewals.part(&common, share, SeriesId(1));
-        Mixed::new(vec![Box::new(read), Box::new(renew)])
+        Mixed::load(vec![Box::new(read), Box::new(renew)])
     };
     Ok(Plan::new(phases, vec!["read", "renew"], Box::new(load)))
 }

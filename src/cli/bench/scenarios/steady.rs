@@ -14,9 +14,9 @@ use crate::cli::bench::values::{Shape, Sizes, Values};
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "steady",
     summary: "the steady mix of a large Kubernetes cluster",
-    about: "For whoever wants one figure for a whole control plane. Leases, pod and node status, events \
-            and a few reads in the proportions of a cluster of 100,000 nodes, scaled by a flag, while \
-            API servers watch.",
+    about: "For whoever wants one figure for a whole control plane. Leases, pod and node status, \
+            events and a few reads in the proportions of a cluster of 100,000 nodes, scaled by a \
+            flag, while API servers watch.",
     flags: &[
         flag(
             "scale",
@@ -91,7 +91,7 @@ fn plan(args: &Args, common: &Common) -> Result<Plan, String> {
             watching(names::PODS, api_servers, SeriesId(5), (&common, share)),
             watching(names::NODES, api_servers, SeriesId(5), (&common, share)),
         ];
-        Mixed::new(parts)
+        Mixed::load(parts)
     };
     Ok(Plan::new(phases, SERIES.to_vec(), Box::new(load)).derived(&["watch lag"]))
 }

@@ -14,9 +14,9 @@ use crate::wire::client::message::{self, Put, path};
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "txn",
     summary: "updates by compare and swap, or transactions of puts",
-    about: "For whoever writes through transactions, as Kubernetes does. Each is one compare, one put \
-            and one read that is not needed, over keys that are all there; or, with --shape plain, \
-            puts alone as etcd's own benchmark tool sends them.",
+    about: "For whoever writes through transactions, as Kubernetes does. Each is one compare, one \
+            put and one read that is not needed, over keys that are all there; or, with --shape \
+            plain, puts alone as etcd's own benchmark tool sends them.",
     flags: &[
         flag(
             "shape",

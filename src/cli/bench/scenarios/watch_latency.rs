@@ -14,9 +14,9 @@ use crate::wire::client::message::{Put, path};
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "watch-latency",
     summary: "from when a write was due to when watchers saw it",
-    about: "For whoever reacts to changes: controllers, caches, configuration. Writes at a rate, and for \
-            each watcher the time from when a write was due to when it was seen; an event that comes \
-            before the write's answer is timed like any other.",
+    about: "For whoever reacts to changes: controllers, caches, configuration. Writes at a rate, \
+            and for each watcher the time from when a write was due to when it was seen; an event \
+            that comes before the write's answer is timed like any other.",
     flags: &[
         flag("watch-streams", "10", "watch streams"),
         flag("watchers-per-stream", "10", "watchers on each"),

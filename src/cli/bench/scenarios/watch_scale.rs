@@ -15,9 +15,9 @@ use crate::cli::bench::values::{Shape, Values};
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "watch-scale",
     summary: "many watchers of the same keys, and what an event costs",
-    about: "For whoever has hundreds of watchers, on one stream or on many, and asks whether they slow \
-            the writers. Every put is seen by every watcher; with one watcher and --val-min and \
-            --val-max of 256KiB it is the case of a few large values.",
+    about: "For whoever has hundreds of watchers, on one stream or on many, and asks whether they \
+            slow the writers. Every put is seen by every watcher; with one watcher and --val-min \
+            and --val-max of 256KiB it is the case of a few large values.",
     flags: &[
         flag("watchers", "100", "watchers in all"),
         flag("watch-streams", "1", "streams that they share"),
@@ -57,7 +57,7 @@ fn plan(args: &Args, common: &Common) -> Result<Plan, String> {
         let mut puts = Puts::new(keys, values, common.pace(share), SeriesId(0));
         puts.total = common.total.map(|total| share.of(total));
         let watchers = Watchers::new(want.clone(), SeriesId(1), common.run, share);
-        Mixed::new(vec![Box::new(puts), Box::new(Watching(watchers))])
+        Mixed::load(vec![Box::new(puts), Box::new(Watching(watchers))])
     };
     let plan = Plan::new(phases, vec!["put", "watch lag"], Box::new(load)).derived(&["watch lag"]);
     Ok(plan.figures(move |run| figures(run, watchers)))

@@ -14,9 +14,9 @@ use crate::cli::bench::values::{Shape, Values};
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "watched-writes",
     summary: "updates of pods that many watch",
-    about: "For whoever has controllers that watch what others write, and asks how far behind they are. \
-            Pods are updated at random by compare and swap while watchers of the whole prefix see each \
-            change with the value before it.",
+    about: "For whoever has controllers that watch what others write, and asks how far behind they \
+            are. Pods are updated at random by compare and swap while watchers of the whole prefix \
+            see each change with the value before it.",
     flags: &[
         flag("objects", "10000", "pods"),
         flag("watchers", "10", "watchers of all of them"),
@@ -44,7 +44,7 @@ fn plan(args: &Args, common: &Common) -> Result<Plan, String> {
             series: SeriesId(0),
             disturbance: None,
         });
-        Mixed::new(vec![update, watching(names::PODS, watchers, SeriesId(1), (&common, share))])
+        Mixed::load(vec![update, watching(names::PODS, watchers, SeriesId(1), (&common, share))])
     };
     Ok(Plan::new(phases, vec!["update", "watch lag"], Box::new(load)).derived(&["watch lag"]))
 }

@@ -74,10 +74,10 @@ impl Watchers {
 
     fn settle(&mut self, io: &mut Io) {
         let is_there = |stream: &Stream| stream.created >= self.want.per_stream;
-        if self.streams.iter().all(is_there) {
-            if let Some(call) = self.ready.take() {
-                io.finish(call, Status::OK);
-            }
+        if self.streams.iter().all(is_there)
+            && let Some(call) = self.ready.take()
+        {
+            io.finish(call, Status::OK);
         }
     }
 
