@@ -1,6 +1,25 @@
-//! Files that a command writes for its user.
+//! Files that a command reads and writes for its user.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::{self, Read};
+
+/// Longest file that is read; a long run with many series has some megabytes.
+const FILE_BYTES_MAX: u64 = 1 << 30;
+
+/// Reads a whole file of text.
+///
+/// # Errors
+/// A sentence.
+pub fn read(path: &str) -> Result<String, String> {
+    let failed = |error: io::Error| format!("cannot read {path}: {error}");
+    let mut text = String::new();
+    let file = File::open(path).map_err(failed)?;
+    let length = file.take(FILE_BYTES_MAX).read_to_string(&mut text).map_err(failed)?;
+    if length as u64 == FILE_BYTES_MAX {
+        return Err(format!("cannot read {path}: it has {FILE_BYTES_MAX} bytes or more"));
+    }
+    Ok(text)
+}
 
 /// Writes a whole file, in place of what was there.
 ///
@@ -31,7 +50,10 @@ mod tests {
         assert_eq!(check_writable(&path), Ok(()));
         write(&path, "text").expect("a file");
         check_writable(&path).expect("a file");
-        assert_eq!(fs::read_to_string(&path).expect("text"), "text");
+        assert_eq!(read(&path), Ok("text".to_owned()));
+        fs::write(&path, b"\xff").expect("a file");
+        let error = read(&path).expect_err("no text");
+        assert!(error.starts_with(&format!("cannot read {path}: ")), "{error}");
         let below = format!("{path}/below");
         let error = write(&below, "").expect_err("a file is no folder");
         assert!(error.starts_with(&format!("cannot write {below}: ")), "{error}");

@@ -8,11 +8,13 @@ use super::args::{self, Args, Common};
 use super::result::{Parameter, Run};
 use super::run::{self, Progress};
 use super::scenarios::{self, Plan, Scenario};
-use super::{hdrlog, html, json, search, table};
+use super::{hdrlog, html, json, saved, search, table};
 use crate::runtime::file;
 
 /// The search for the highest rate, as it is called in place of a scenario.
 const SEARCH: &str = "max";
+/// Saved runs, as they are called in place of a scenario.
+const SAVED: &str = "show";
 
 /// Runs what the words behind `bench` ask for and gives the exit code: 0 for a result, 1 when there
 /// is none, 2 when the words make no sense.
@@ -31,6 +33,13 @@ pub fn main(
     if is_help(name) {
         let _ = out.write_all(overview().as_bytes());
         return 0;
+    }
+    if name == SAVED {
+        if rest.iter().any(|word| is_help(word)) {
+            let _ = out.write_all(saved::HELP.as_bytes());
+            return 0;
+        }
+        return saved::main(rest, (out, err));
     }
     let (is_search, name, rest) = match rest.split_first() {
         Some((scenario, rest)) if name == SEARCH && !is_help(scenario) => (true, scenario, rest),
@@ -145,6 +154,7 @@ pub(super) fn show(runs: &[Run], args: &Args, out: &mut dyn Write) -> Result<(),
 fn overview() -> String {
     let mut text = "Usage: ringbolt bench SCENARIO [flags]\n       \
         ringbolt bench max SCENARIO --slo p99=10ms [flags]\n       \
+        ringbolt bench show FILE... [--report page.html]\n       \
         ringbolt bench SCENARIO --help\n\n\
         A load generator for any server of the etcd API. Latency counts from when an operation\n\
         was due, not from when it could be sent.\n\nScenarios:\n"
@@ -152,7 +162,8 @@ fn overview() -> String {
     for scenario in scenarios::ALL {
         let _ = writeln!(text, "  {:<16} {}", scenario.name, scenario.summary);
     }
-    text += "\n  max              the highest rate of a scenario that holds an objective\n";
+    text += "\n  max              the highest rate of a scenario that holds an objective\n  \
+        show             runs that --json saved, side by side and overlaid\n";
     text
 }
 

@@ -24,6 +24,7 @@ pub mod result;
 mod run;
 #[cfg(test)]
 mod samples;
+mod saved;
 mod scenarios;
 mod schedule;
 mod search;
