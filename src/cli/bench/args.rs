@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use super::engine::{Pace, Phase};
+use super::engine::{Pace, Phase, Source};
+use super::recorder::SeriesId;
 use super::schedule::{Arrivals, Schedule, Share};
 use crate::runtime::signals::random_seed;
 
@@ -306,6 +307,12 @@ impl Common {
             return Err("--duration must be above 0".to_owned());
         }
         Ok(common)
+    }
+
+    /// The whole of a thread's load as one source: its share of rate, clients and total.
+    pub fn source(&self, share: Share, series: SeriesId) -> Source {
+        let total = self.total.map(|total| share.of(total));
+        Source { pace: self.pace(share), total, series }
     }
 
     /// The pace of a thread's main source.

@@ -76,8 +76,7 @@ impl Load for Keepalives {
         // Answers are found by the lease.
         self.ids.sort_unstable();
         self.waiting = vec![None; self.ids.len()];
-        let total = self.common.total.map(|total| share.of(total));
-        vec![Source { pace: self.common.pace(share), total, series: SeriesId(0) }]
+        vec![self.common.source(share, SeriesId(0))]
     }
 
     fn start(&mut self, _source: usize, op: Op, io: &mut Io) -> bool {

@@ -33,12 +33,8 @@ fn plan(args: &Args, common: &Common) -> Result<Plan, String> {
     let load = move |share: Share| -> Box<dyn Load> {
         let seed = common.seed + share.worker as u64;
         Box::new(Puts {
+            putter: Putter::new(keys.clone(), Values::new(Shape::Random, sizes, seed, common.run)),
             common: common.clone(),
-            keys: keys.clone(),
-            values: Values::new(Shape::Random, sizes, seed, common.run),
-            count: 0,
-            key: Vec::new(),
-            scratch: Vec::new(),
         })
     };
     Ok(Plan::new(phases, vec!["put"], Box::new(load)))
@@ -100,30 +96,67 @@ fn varint(out: &mut Vec<u8>, number: u64) {
     out.push(rest as u8);
 }
 
-struct Puts {
-    common: Common,
-    keys: Keys,
+/// Puts keys, one call each.
+pub(super) struct Putter {
+    pub(super) keys: Keys,
     values: Values,
     count: u64,
     key: Vec<u8>,
     scratch: Vec<u8>,
 }
 
-impl Load for Puts {
-    fn sources(&mut self, _phase: usize, io: &mut Io) -> Vec<Source> {
-        let share = io.share();
-        let total = self.common.total.map(|total| share.of(total));
-        vec![Source { pace: self.common.pace(share), total, series: SeriesId(0) }]
+impl Putter {
+    pub(super) fn new(keys: Keys, values: Values) -> Putter {
+        Putter { keys, values, count: 0, key: Vec::new(), scratch: Vec::new() }
     }
 
-    fn start(&mut self, _source: usize, op: Op, io: &mut Io) -> bool {
+    /// Begins anew with the first key.
+    pub(super) fn restart(&mut self) {
+        self.count = 0;
+    }
+
+    /// The next key of this thread.
+    pub(super) fn next_key(&mut self, io: &mut Io) -> &[u8] {
         let number = self.keys.pick(self.count, io);
         self.count += 1;
         self.keys.write(number, &mut self.key);
+        &self.key
+    }
+
+    /// Puts the next key.
+    pub(super) fn put(&mut self, op: Op, io: &mut Io) {
+        self.next_key(io);
+        self.send(op, io);
+    }
+
+    /// Puts the next of this thread's share of all keys, each once.
+    pub(super) fn populate(&mut self, op: Op, io: &mut Io) {
+        let share = io.share();
+        self.keys.write(self.count * share.workers as u64 + share.worker as u64, &mut self.key);
+        self.count += 1;
+        self.send(op, io);
+    }
+
+    fn send(&mut self, op: Op, io: &mut Io) {
         let value = self.values.next(op.intended);
         self.scratch.clear();
         Put { key: &self.key, value, lease: 0 }.write(&mut self.scratch);
         io.call(op, path::PUT, &self.scratch);
+    }
+}
+
+struct Puts {
+    common: Common,
+    putter: Putter,
+}
+
+impl Load for Puts {
+    fn sources(&mut self, _phase: usize, io: &mut Io) -> Vec<Source> {
+        vec![self.common.source(io.share(), SeriesId(0))]
+    }
+
+    fn start(&mut self, _source: usize, op: Op, io: &mut Io) -> bool {
+        self.putter.put(op, io);
         true
     }
 

@@ -1,13 +1,13 @@
 //! `range`: reads of one key or of many.
 
-use super::put::Keys;
+use super::put::{Keys, Putter};
 use super::{Plan, Scenario, prefix_end};
 use crate::cli::bench::args::{Args, Common, flag};
 use crate::cli::bench::engine::{CallId, Io, Load, Op, Pace, Phase, Source};
 use crate::cli::bench::recorder::SeriesId;
 use crate::cli::bench::schedule::Share;
 use crate::cli::bench::values::{Shape, Sizes, Values};
-use crate::wire::client::message::{Put, Range, RangeAnswer, path};
+use crate::wire::client::message::{Range, RangeAnswer, path};
 
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "range",
@@ -65,15 +65,12 @@ fn plan(args: &Args, common: &Common) -> Result<Plan, String> {
     let load = move |share: Share| -> Box<dyn Load> {
         let seed = common.seed + share.worker as u64;
         Box::new(Ranges {
+            putter: Putter::new(keys.clone(), Values::new(Shape::Random, sizes, seed, common.run)),
             common: common.clone(),
-            keys: keys.clone(),
             want: want.clone(),
-            values: Values::new(Shape::Random, sizes, seed, common.run),
             to_put: if populates { share.of(keys.space) } else { 0 },
             populates,
             is_putting: false,
-            count: 0,
-            key: Vec::new(),
             scratch: Vec::new(),
         })
     };
@@ -82,48 +79,34 @@ fn plan(args: &Args, common: &Common) -> Result<Plan, String> {
 
 struct Ranges {
     common: Common,
-    keys: Keys,
+    putter: Putter,
     want: Want,
-    values: Values,
     to_put: u64,
     populates: bool,
     is_putting: bool,
-    count: u64,
-    key: Vec<u8>,
     scratch: Vec<u8>,
 }
 
 impl Load for Ranges {
     fn sources(&mut self, phase: usize, io: &mut Io) -> Vec<Source> {
-        let share = io.share();
-        self.count = 0;
+        self.putter.restart();
         self.is_putting = self.populates && phase == 0;
         if self.is_putting {
             let (pace, total) = (Pace::Closed(64), Some(self.to_put));
             return vec![Source { pace, total, series: SeriesId(0) }];
         }
-        let total = self.common.total.map(|total| share.of(total));
-        vec![Source { pace: self.common.pace(share), total, series: SeriesId(0) }]
+        vec![self.common.source(io.share(), SeriesId(0))]
     }
 
     fn start(&mut self, _source: usize, op: Op, io: &mut Io) -> bool {
-        self.scratch.clear();
         if self.is_putting {
-            let share = io.share();
-            let number = self.count * share.workers as u64 + share.worker as u64;
-            self.count += 1;
-            self.keys.write(number, &mut self.key);
-            let value = self.values.next(op.intended);
-            Put { key: &self.key, value, lease: 0 }.write(&mut self.scratch);
-            io.call(op, path::PUT, &self.scratch);
+            self.putter.populate(op, io);
             return true;
         }
-        let number = self.keys.pick(self.count, io);
-        self.count += 1;
-        self.keys.write(number, &mut self.key);
+        let key = self.putter.next_key(io);
         let end = if self.want.is_whole { prefix_end(&self.want.prefix) } else { Vec::new() };
         let range = Range {
-            key: if self.want.is_whole { &self.want.prefix } else { &self.key },
+            key: if self.want.is_whole { &self.want.prefix } else { key },
             range_end: &end,
             limit: self.want.limit,
             revision: 0,
@@ -131,6 +114,7 @@ impl Load for Ranges {
             keys_only: self.want.is_keys_only,
             count_only: self.want.is_count_only,
         };
+        self.scratch.clear();
         range.write(&mut self.scratch);
         io.call(op, path::RANGE, &self.scratch);
         true

@@ -76,8 +76,7 @@ impl Load for Swaps {
         if phase == CREATE {
             return vec![create_all(&self.objects, &self.common, share)];
         }
-        let total = self.common.total.map(|total| share.of(total));
-        vec![Source { pace: self.common.pace(share), total, series: SeriesId(0) }]
+        vec![self.common.source(share, SeriesId(0))]
     }
 
     fn start(&mut self, _source: usize, op: Op, io: &mut Io) -> bool {
@@ -122,9 +121,7 @@ struct Plain {
 
 impl Load for Plain {
     fn sources(&mut self, _phase: usize, io: &mut Io) -> Vec<Source> {
-        let share = io.share();
-        let total = self.common.total.map(|total| share.of(total));
-        vec![Source { pace: self.common.pace(share), total, series: SeriesId(0) }]
+        vec![self.common.source(io.share(), SeriesId(0))]
     }
 
     fn start(&mut self, _source: usize, op: Op, io: &mut Io) -> bool {

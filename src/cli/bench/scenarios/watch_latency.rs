@@ -1,6 +1,6 @@
 //! `watch-latency`: from when a write was due to when watchers saw it.
 
-use super::put::{Keys, revision_of};
+use super::put::{Keys, Putter, revision_of};
 use super::watchers::{WATCH, Want, Watchers};
 use super::{Plan, Scenario};
 use crate::cli::bench::args::{Args, Common, flag};
@@ -9,7 +9,6 @@ use crate::cli::bench::recorder::SeriesId;
 use crate::cli::bench::schedule::Share;
 use crate::cli::bench::values::{Shape, Sizes, Values};
 use crate::wire::client::Status;
-use crate::wire::client::message::{Put, path};
 
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "watch-latency",
@@ -51,13 +50,12 @@ fn plan(args: &Args, common: &Common) -> Result<Plan, String> {
         let run = common.run;
         Box::new(Watched {
             common: common.clone(),
-            keys: keys.clone(),
-            values: Values::new(Shape::Random, sizes, common.seed + share.worker as u64, run),
+            putter: Putter::new(
+                keys.clone(),
+                Values::new(Shape::Random, sizes, common.seed + share.worker as u64, run),
+            ),
             watchers: Watchers::new(want.clone(), LAG, run, share),
-            count: 0,
             is_setup: true,
-            key: Vec::new(),
-            scratch: Vec::new(),
         })
     };
     Ok(Plan::new(phases, vec!["put", "watch lag"], Box::new(load)).derived(&["watch lag"]))
@@ -68,24 +66,18 @@ const LAG: SeriesId = SeriesId(1);
 
 struct Watched {
     common: Common,
-    keys: Keys,
-    values: Values,
+    putter: Putter,
     watchers: Watchers,
-    count: u64,
     is_setup: bool,
-    key: Vec<u8>,
-    scratch: Vec<u8>,
 }
 
 impl Load for Watched {
     fn sources(&mut self, phase: usize, io: &mut Io) -> Vec<Source> {
-        let share = io.share();
         self.is_setup = phase == 0;
         if self.is_setup {
             return vec![Source { pace: Pace::Closed(1), total: Some(1), series: LAG }];
         }
-        let total = self.common.total.map(|total| share.of(total));
-        vec![Source { pace: self.common.pace(share), total, series: PUT }]
+        vec![self.common.source(io.share(), PUT)]
     }
 
     fn start(&mut self, _source: usize, op: Op, io: &mut Io) -> bool {
@@ -93,13 +85,7 @@ impl Load for Watched {
             self.watchers.begin(op, io);
             return true;
         }
-        let number = self.keys.pick(self.count, io);
-        self.count += 1;
-        self.keys.write(number, &mut self.key);
-        let value = self.values.next(op.intended);
-        self.scratch.clear();
-        Put { key: &self.key, value, lease: 0 }.write(&mut self.scratch);
-        io.call(op, path::PUT, &self.scratch);
+        self.putter.put(op, io);
         true
     }
 
