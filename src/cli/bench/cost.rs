@@ -37,6 +37,16 @@ impl CostMeter {
         self.cost.pid
     }
 
+    /// Another process serves there now.
+    pub fn follow(&mut self, pid: u32) {
+        self.cost.pid = Some(pid);
+    }
+
+    /// There was no process to sample.
+    pub fn missed(&mut self) {
+        self.cost.missed_samples += 1;
+    }
+
     /// A sample. The first opens the window, the last closes it.
     pub fn sample(&mut self, at: Tick, sample: Sample) {
         let opened = *self.opened.get_or_insert(at);

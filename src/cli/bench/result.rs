@@ -134,6 +134,8 @@ pub struct ServerCost {
     pub threads: u32,
     /// Whether another process took its place during the run.
     pub restarted: bool,
+    /// Samples that found no process.
+    pub missed_samples: u32,
     /// The same over time.
     pub points: Vec<CostPoint>,
 }

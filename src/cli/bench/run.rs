@@ -153,11 +153,13 @@ impl<'c> Coordinator<'c> {
     }
 
     fn all_phases(&mut self, progress: &mut Progress<'_>) -> Result<(), String> {
+        // Time begins when all threads are connected: thousands of connections take seconds.
+        self.await_all(&Said::Connected, progress)?;
         let last = self.plan.phases.iter().rposition(|phase| phase.is_measured);
         for (number, phase) in self.plan.phases.iter().enumerate() {
             self.phase = phase.name;
             self.begin(phase, Some(number) == last);
-            self.follow(self.common.threads, progress)?;
+            self.await_all(&Said::Finished, progress)?;
             if Some(number) == last {
                 self.close();
                 self.linger(progress)?;
@@ -194,14 +196,15 @@ impl<'c> Coordinator<'c> {
         self.stage.begin(start, end);
     }
 
-    /// Until so many threads have finished.
-    fn follow(&mut self, threads: usize, progress: &mut Progress<'_>) -> Result<(), String> {
-        let mut left = threads;
+    /// Until all threads have said so.
+    fn await_all(&mut self, what: &Said, progress: &mut Progress<'_>) -> Result<(), String> {
+        let mut left = self.common.threads;
         while left > 0 {
             let now = self.clock.now();
             self.pass(now, progress);
             match self.told.recv_timeout(self.nap(now)) {
-                Ok(said) => left -= usize::from(self.hear(said, progress)?),
+                Ok(said) if said == *what => left -= 1,
+                Ok(said) => self.hear(said, progress)?,
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => {
                     return Err("the generator's threads are gone".to_owned());
@@ -211,16 +214,13 @@ impl<'c> Coordinator<'c> {
         Ok(())
     }
 
-    /// True if a thread has finished.
-    fn hear(&mut self, said: Said, progress: &mut Progress<'_>) -> Result<bool, String> {
+    fn hear(&mut self, said: Said, progress: &mut Progress<'_>) -> Result<(), String> {
         match said {
-            Said::Finished => Ok(true),
-            Said::Fatal(text) => Err(text),
-            Said::Note(text) => {
-                progress.note(&text);
-                Ok(false)
-            }
+            Said::Fatal(text) => return Err(text),
+            Said::Note(text) => progress.note(&text),
+            Said::Connected | Said::Finished => {}
         }
+        Ok(())
     }
 
     fn linger(&mut self, progress: &mut Progress<'_>) -> Result<(), String> {
@@ -294,8 +294,16 @@ impl<'c> Coordinator<'c> {
             self.own = procfs::own().ok();
         }
         for meter in &mut self.meters {
-            if let Some(Ok(sample)) = meter.pid().map(procfs::sample) {
-                meter.sample(now, sample);
+            let Some(pid) = meter.pid() else { continue };
+            let sample = procfs::sample(pid).or_else(|gone| {
+                // A server that was started again is another process.
+                let pid = local_listener(meter.endpoint()).ok_or(gone)?;
+                meter.follow(pid);
+                procfs::sample(pid)
+            });
+            match sample {
+                Ok(sample) => meter.sample(now, sample),
+                Err(_) => meter.missed(),
             }
         }
     }

@@ -72,6 +72,7 @@ fn server(factor: u64) -> ServerCost {
         syncs: Some(100),
         threads: 9,
         restarted: false,
+        missed_samples: 0,
         points: (0..5).map(point).collect(),
     }
 }

@@ -50,6 +50,13 @@ pub fn notes(run: &Run) -> Vec<String> {
     for server in run.servers.iter().filter(|server| server.restarted) {
         notes.push(format!("The server at {} was restarted during the run.", server.endpoint));
     }
+    for server in run.servers.iter().filter(|server| server.missed_samples > 0) {
+        notes.push(format!(
+            "The process of the server at {} was not there at {} of the samples, which are a second \
+             apart: its cost is that of the rest.",
+            server.endpoint, server.missed_samples
+        ));
+    }
     notes
 }
 

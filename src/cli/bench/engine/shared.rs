@@ -15,8 +15,10 @@ pub struct Stage {
 }
 
 /// What a thread says.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub enum Said {
+    /// All of its connections are made.
+    Connected,
     /// Its part of the phase is over.
     Finished,
     /// The run cannot go on, and why.

@@ -66,6 +66,12 @@ pub struct Worker<'r> {
     stand: Stand,
     sources: Vec<Running>,
     swept: Tick,
+    /// When a connection next needs a look.
+    tend_at: Tick,
+    /// All connections were made, and the coordinator knows.
+    is_connected: bool,
+    /// Connections that were lost and not yet told of: endpoint, why, how many.
+    lost: Vec<(String, String, usize)>,
     is_broken: bool,
     /// Operations of a preparation that failed, and how the first one did.
     failed: (u64, String),
@@ -89,6 +95,9 @@ impl<'r> Worker<'r> {
             stand: Stand::Before(0),
             sources: Vec::new(),
             swept: Tick(0),
+            tend_at: Tick(0),
+            is_connected: false,
+            lost: Vec::new(),
             is_broken: false,
             failed: (0, String::new()),
         }
@@ -107,12 +116,16 @@ impl<'r> Worker<'r> {
         if begun == usize::MAX || self.is_broken {
             return true;
         }
+        // Connections come first: what is due while they are made would only wait.
+        if !self.is_connected {
+            if !self.io.links.iter().all(|link| link.was_ready) {
+                return false;
+            }
+            self.is_connected = true;
+            self.say(Said::Connected);
+        }
         match self.stand {
             Stand::Before(number) if begun > number && self.io.now >= start => {
-                // Connections come first: what is due while they are made would only wait.
-                if !self.io.links.iter().all(|link| link.was_ready) {
-                    return false;
-                }
                 self.begin(number, start, end);
             }
             Stand::Within(number) if self.is_over() => {
@@ -342,6 +355,7 @@ impl<'r> Worker<'r> {
         let lost = &mut self.io.links[link];
         let was_ready = lost.is_ready();
         lost.down(self.io.now);
+        self.tend_at = Tick(0);
         let endpoint = lost.endpoint.clone();
         if !lost.was_ready {
             self.is_broken = true;
@@ -349,7 +363,10 @@ impl<'r> Worker<'r> {
             return;
         }
         if was_ready {
-            self.say(Said::Note(format!("lost a connection to {endpoint}: {why}")));
+            match self.lost.iter_mut().find(|lost| lost.0 == endpoint && lost.1 == why) {
+                Some(lost) => lost.2 += 1,
+                None => self.lost.push((endpoint, why.to_owned(), 1)),
+            }
         }
         let is_on = |carrier: &Carrier| match carrier {
             Carrier::Unary { link: on, .. } | Carrier::Stream { link: on, .. } => *on == link,
@@ -363,9 +380,13 @@ impl<'r> Worker<'r> {
         self.settle();
     }
 
-    /// Gives up what has waited for too long.
+    /// Gives up what has waited for too long; tells of connections lost, one line for all of a kind.
     fn sweep(&mut self) {
         self.swept = self.io.now;
+        for (endpoint, why, count) in std::mem::take(&mut self.lost) {
+            let what = if count == 1 { "a connection" } else { &format!("{count} connections") };
+            self.say(Said::Note(format!("lost {what} to {endpoint}: {why}")));
+        }
         let now = self.io.now;
         let timeout_ns = self.limits.timeout_ms * 1_000_000;
         let is_late = |active: &Active| {
@@ -387,6 +408,9 @@ impl<'r> Worker<'r> {
     }
 
     fn tend_links(&mut self, asks: &mut Asks) {
+        if self.io.now < self.tend_at {
+            return;
+        }
         for link in 0..self.io.links.len() {
             let now = self.io.now;
             let found = &mut self.io.links[link];
@@ -405,6 +429,8 @@ impl<'r> Worker<'r> {
                 asks.connect.push((link, found.address));
             }
         }
+        let wakes = self.io.links.iter().filter_map(Link::wake_at);
+        self.tend_at = wakes.min().unwrap_or(Tick(u64::MAX));
     }
 }
 
@@ -441,6 +467,9 @@ impl Handler for Worker<'_> {
             }
         }
         let found = &mut self.io.links[link];
+        if found.connection.closing().is_some() {
+            self.tend_at = Tick(0);
+        }
         if !found.is_ready() && found.connection.is_ready() {
             found.ready();
             self.load.link_ready(link, &mut self.io);
@@ -488,7 +517,7 @@ impl Handler for Worker<'_> {
         };
         let timer = self.io.timers.peek().map(|timer| timer.0.0);
         let end = Some(self.io.until).filter(|until| *until > now);
-        let links = self.io.links.iter().filter_map(Link::wake_at).min();
+        let links = Some(self.tend_at);
         let start = Some(self.stage.now().1).filter(|start| *start > now);
         let wakes = [Some(idle), next_due, timer, start, end, links];
         asks.wake_at = wakes.into_iter().flatten().min();
