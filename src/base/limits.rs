@@ -148,6 +148,10 @@ pub const HEARTBEAT_MS: u64 = 50;
 pub const HEARTBEAT_FIRST_MS: u64 = 5;
 /// Entries of the log's ring; more writes and syncs than this are never in flight.
 pub const RING_DEPTH: u32 = 256;
+/// Entries of each of an executor's rings. The kernel finds what is to be canceled in a table of
+/// this size divided by 16, and every read of a connection that has nothing to bring is canceled
+/// once: few entries make thousands of connections dear.
+pub const RING_DEPTH_EXECUTOR: usize = 1024;
 /// Shards of a member.
 pub const SHARDS_MAX: u16 = 16;
 /// Bytes of watch events queued at the frontend per stream; above it the watcher lags.

@@ -27,7 +27,7 @@ use super::{notify, signals};
 use crate::base::CoreId;
 use crate::base::limits::{
     CONNECTIONS_MAX, CUT_SLICE_CHANGES, READ_SLICE_RECORDS, REQUEST_OVERHEAD_BYTES,
-    WATCH_STREAM_BYTES_MAX,
+    RING_DEPTH_EXECUTOR, WATCH_STREAM_BYTES_MAX,
 };
 use crate::base::shared::Shared;
 use crate::cluster::compactor::Mode;
@@ -123,6 +123,7 @@ pub fn serve(
         let thread: ExecutorJoinHandle<signals::End> = LocalExecutorBuilder::new(placement)
             .name(&format!("ringbolt-{core}"))
             .io_memory(grant.io_memory)
+            .ring_depth(RING_DEPTH_EXECUTOR)
             .spawn(move || run_core(core, start, first))
             .map_err(|error| format!("cannot start the executor of core {core}: {error}"))?;
         threads.push(thread);

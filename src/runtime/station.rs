@@ -3,8 +3,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::future::{Future, poll_fn};
-use std::pin::Pin;
+use std::future::poll_fn;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -13,7 +12,7 @@ use super::clock::Clock;
 use super::disk::Disk;
 use super::mailbox::{Arrival, Mailboxes};
 use super::metrics::ApplyMetrics;
-use super::nap::Nap;
+use super::nap::Naps;
 use crate::base::limits::{HEARTBEAT_FIRST_MS, HEARTBEAT_MS, STEPS_PER_TURN};
 use crate::base::shared::Shared;
 use crate::base::{CoreId, Tick};
@@ -37,7 +36,7 @@ pub(super) struct Station {
     frontend: RefCell<Weak<FrontendContext>>,
     waker: RefCell<Option<Waker>>,
     woken: Cell<bool>,
-    timer: RefCell<Option<Nap>>,
+    naps: Rc<Naps>,
     wake_at: Cell<Option<Tick>>,
     halted: RefCell<Option<String>>,
 }
@@ -66,7 +65,7 @@ impl Station {
             frontend: RefCell::new(Weak::new()),
             waker: RefCell::new(None),
             woken: Cell::new(true),
-            timer: RefCell::new(None),
+            naps: Naps::new(clock),
             wake_at: Cell::new(Some(Tick(0))),
             halted: RefCell::new(None),
         })
@@ -123,6 +122,7 @@ impl Station {
         *self.waker.borrow_mut() = Some(cx.waker().clone());
         self.mailboxes.unpark(self.id);
         self.woken.set(false);
+        self.naps.fire();
         while let Some(arrival) = self.mailboxes.take_arrival(self.id) {
             arrived(arrival);
         }
@@ -244,14 +244,7 @@ impl Station {
         let beat_ms = if now.0 < 1_000_000_000 { HEARTBEAT_FIRST_MS } else { HEARTBEAT_MS };
         let beat = now.plus_ms(beat_ms);
         let at = self.wake_at.get().map_or(beat, |at| at.min(beat));
-        let mut timer = self.timer.borrow_mut();
-        // A nap that ends earlier is kept: it is cheaper to wake once for nothing.
-        let kept = timer.take().filter(|nap| nap.at() > now && nap.at() <= at);
-        let mut nap = kept.unwrap_or_else(|| Nap::until(at, self.clock));
-        if Pin::new(&mut nap).poll(cx).is_ready() {
-            cx.waker().wake_by_ref();
-        }
-        *timer = Some(nap);
+        self.naps.arm(cx, at);
     }
 }
 
@@ -276,7 +269,7 @@ impl Port for Station {
     }
 
     fn sleep_until(&self, at: Tick) -> Sleep {
-        Box::pin(Nap::until(at, self.clock))
+        Box::pin(self.naps.until(at))
     }
 
     fn shared(&self) -> &Shared {
