@@ -52,8 +52,8 @@ pub fn notes(run: &Run) -> Vec<String> {
     }
     for server in run.servers.iter().filter(|server| server.missed_samples > 0) {
         notes.push(format!(
-            "The process of the server at {} was not there at {} of the samples, which are a second \
-             apart: its cost is that of the rest.",
+            "The process of the server at {} was not there at {} of the samples, one a second: its \
+             cost is that of the rest.",
             server.endpoint, server.missed_samples
         ));
     }

@@ -380,7 +380,7 @@ impl<'r> Worker<'r> {
         self.settle();
     }
 
-    /// Gives up what has waited for too long; tells of connections lost, one line for all of a kind.
+    /// Gives up what has waited for too long; tells of connections lost, a line for each kind.
     fn sweep(&mut self) {
         self.swept = self.io.now;
         for (endpoint, why, count) in std::mem::take(&mut self.lost) {
