@@ -143,7 +143,7 @@ pub const ARRIVALS_MAX: usize = 1_024;
 /// Steps of a node before the connections of its core have their turn.
 pub const STEPS_PER_TURN: usize = 4;
 /// A core wakes at least this often.
-pub const HEARTBEAT_MS: u64 = 50;
+pub const HEARTBEAT_MS: u64 = 100;
 /// The same in the first second of an executor.
 pub const HEARTBEAT_FIRST_MS: u64 = 5;
 /// Entries of the log's ring; more writes and syncs than this are never in flight.
