@@ -172,6 +172,11 @@ pub const WATCH_SLICE: usize = 4_096;
 pub const WATCH_TURN: usize = 1_024;
 /// Leases whose expiry one pass under a latch may carry out.
 pub const LEASE_EXPIRIES_PER_PASS: usize = 500;
+/// Renewed leases that one look for those that are due gives their new place; the rest waits for
+/// the next look.
+pub const LEASES_MOVED_PER_PASS: usize = 1_000;
+/// Leases that a core renews without asking the orderer's. One more, and it forgets them all.
+pub const LIFELINES_PER_CORE_MAX: usize = 65_536;
 /// Leases that a new leader lets expire within a second; the surplus of a pile-up gets more time.
 pub const LEASE_EXPIRIES_PER_S: usize = 750;
 /// Largest TTL of a lease in seconds.

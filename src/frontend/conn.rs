@@ -30,7 +30,7 @@ const ROUNDS_MAX: usize = 8;
 const LINGER_BYTES_MAX: usize = 4 << 10;
 /// A timer that ends so soon is asked whether it has ended already.
 const TIMER_SLACK_NS: u64 = 5_000_000;
-/// How often calls under way are looked at, give or take a half.
+/// How often calls under way are looked at.
 const HOUSEKEEPING_MS: u64 = 500;
 
 /// Serves one HTTP/2 connection until it ends. `connection` is a free slot of this core.
@@ -277,7 +277,7 @@ impl<P: AsyncRead + AsyncWrite + Unpin> Task<P> {
         }
         if self.state.needs_housekeeping() {
             // All connections at the same moments: one wake-up of the core serves them together.
-            return self.state.now.plus_ms(HOUSEKEEPING_MS / 2).rounded_up_ms(HOUSEKEEPING_MS);
+            return self.state.now.plus_ms(1).rounded_up_ms(HOUSEKEEPING_MS);
         }
         match self.pinged {
             Some(pinged) => pinged.plus_ms(self.settings.keepalive_timeout_ms),
