@@ -143,7 +143,7 @@ pub const ARRIVALS_MAX: usize = 1_024;
 /// Steps of a node before the connections of its core have their turn.
 pub const STEPS_PER_TURN: usize = 4;
 /// A core wakes at least this often.
-pub const HEARTBEAT_MS: u64 = 50;
+pub const HEARTBEAT_MS: u64 = 100;
 /// The same in the first second of an executor.
 pub const HEARTBEAT_FIRST_MS: u64 = 5;
 /// Entries of the log's ring; more writes and syncs than this are never in flight.
@@ -176,6 +176,11 @@ pub const WATCH_SLICE: usize = 4_096;
 pub const WATCH_TURN: usize = 1_024;
 /// Leases whose expiry one pass under a latch may carry out.
 pub const LEASE_EXPIRIES_PER_PASS: usize = 500;
+/// Renewed leases that one look for those that are due gives their new place; the rest waits for
+/// the next look.
+pub const LEASES_MOVED_PER_PASS: usize = 1_000;
+/// Leases that a core renews without asking the orderer's. One more, and it forgets them all.
+pub const LIFELINES_PER_CORE_MAX: usize = 65_536;
 /// Leases that a new leader lets expire within a second; the surplus of a pile-up gets more time.
 pub const LEASE_EXPIRIES_PER_S: usize = 750;
 /// Largest TTL of a lease in seconds.

@@ -111,6 +111,13 @@ impl Tick {
         Tick(self.0.saturating_add(ms.saturating_mul(1_000_000)))
     }
 
+    /// The first multiple of `ms` milliseconds from here on.
+    #[must_use]
+    pub fn rounded_up_ms(self, ms: u64) -> Tick {
+        let step = ms.saturating_mul(1_000_000).max(1);
+        Tick(self.0.checked_next_multiple_of(step).unwrap_or(u64::MAX))
+    }
+
     /// Nanoseconds since `earlier`, 0 if that lies ahead.
     #[must_use]
     pub fn since(self, earlier: Tick) -> u64 {

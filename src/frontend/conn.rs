@@ -276,7 +276,8 @@ impl<P: AsyncRead + AsyncWrite + Unpin> Task<P> {
             return self.opened.plus_ms(self.settings.preface_timeout_ms);
         }
         if self.state.needs_housekeeping() {
-            return self.state.now.plus_ms(HOUSEKEEPING_MS);
+            // All connections at the same moments: one wake-up of the core serves them together.
+            return self.state.now.plus_ms(1).rounded_up_ms(HOUSEKEEPING_MS);
         }
         match self.pinged {
             Some(pinged) => pinged.plus_ms(self.settings.keepalive_timeout_ms),

@@ -1,18 +1,20 @@
 //! lease — which leases there are, and when the leader lets them end.
 //! Beside the road of a write. In: grants and revokes as applied, keep-alives. Out: who is due.
-//! Owns: TTLs, and on the leader deadlines and the marks of leases that are going.
+//! Owns: TTLs, and on the leader deadlines, which all cores may move on, and who is going.
 //! Invariants: (1) a lease has a deadline only while this member leads; (2) a deadline moves
 //!             forward only; (3) a lease that is going is neither renewed nor due.
 //! Limits: LEASE_TTL_MAX_S, LEASE_EXPIRIES_PER_PASS, LEASE_EXPIRIES_PER_S.
 //! Must not: read a clock; know keys; decide that a lease is gone (the log does).
 //! Tests: at the bottom of each file (rules, and a model on random steps).
 
+mod lifeline;
 mod table;
 
 use crate::base::limits::LEASE_TTL_MAX_S;
 use crate::base::metrics::{Counter, Histogram};
 use crate::base::reject::Reject;
 
+pub use lifeline::Lifeline;
 pub use table::LeaseTable;
 
 /// What a keep-alive comes to.
@@ -44,8 +46,6 @@ pub struct LeaseMetrics {
     pub granted: Counter,
     /// Leases ended, expired ones included.
     pub revoked: Counter,
-    /// Keep-alives that renewed a lease.
-    pub renewed: Counter,
     /// Leases that this member ended as their leader because their time had come.
     pub expired: Counter,
     /// TTLs granted, from one second on.
@@ -57,7 +57,6 @@ impl Default for LeaseMetrics {
         LeaseMetrics {
             granted: Counter::default(),
             revoked: Counter::default(),
-            renewed: Counter::default(),
             expired: Counter::default(),
             ttl: Histogram::new(1_000_000_000),
         }

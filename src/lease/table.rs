@@ -3,20 +3,29 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::{Cause, LeaseMetrics, Renewal};
-use crate::base::limits::LEASE_EXPIRIES_PER_S;
+use super::lifeline::after;
+use super::{Cause, LeaseMetrics, Lifeline, Renewal};
+use crate::base::limits::{LEASE_EXPIRIES_PER_S, LEASES_MOVED_PER_PASS};
 use crate::base::{LeaseId, Tick};
 
 /// What remains, in seconds, of a lease without a deadline: as much as a signed count of
 /// nanoseconds can say.
 const REMAINING_FOREVER_S: i64 = i64::MAX / 1_000_000_000;
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 struct Lease {
-    ttl_s: i64,
-    /// The leader's alone.
-    deadline: Option<Tick>,
-    going: Option<Cause>,
+    /// Has the deadline, on the leader, until the lease is going.
+    line: Arc<Lifeline>,
+    /// Where it stands among the deadlines: there a renewal is found out about.
+    queued: Option<Tick>,
+    /// Why, and the deadline that it had.
+    going: Option<(Cause, Option<Tick>)>,
+}
+
+impl Lease {
+    fn deadline(&self) -> Option<Tick> {
+        self.going.map_or_else(|| self.line.deadline(), |(_, deadline)| deadline)
+    }
 }
 
 /// The leases of the store as far as they are applied. `grant` and `revoke` follow the log, on
@@ -24,7 +33,8 @@ struct Lease {
 #[derive(Debug)]
 pub struct LeaseTable {
     leases: BTreeMap<LeaseId, Lease>,
-    /// Deadlines of the leases that are not going: one entry each, moved by a renewal.
+    /// Deadlines of the leases that are not going, as they were last looked at: one entry each.
+    /// A renewal does not move it, which is done when its time has come.
     deadlines: BTreeSet<(Tick, LeaseId)>,
     leading: bool,
     metrics: Arc<LeaseMetrics>,
@@ -42,10 +52,12 @@ impl LeaseTable {
     /// A grant is applied.
     pub fn grant(&mut self, id: LeaseId, ttl_s: i64, now: Tick) {
         assert!(id != LeaseId::NONE && ttl_s > 0, "a grant names a lease and a time to live");
-        let deadline = self.leading.then(|| after(now, ttl_s));
-        let before = self.leases.insert(id, Lease { ttl_s, deadline, going: None });
+        let queued = self.leading.then(|| after(now, ttl_s));
+        let line = Arc::new(Lifeline::new(ttl_s));
+        line.set(queued);
+        let before = self.leases.insert(id, Lease { line, queued, going: None });
         assert!(before.is_none(), "a lease is granted once");
-        self.deadlines.extend(deadline.map(|deadline| (deadline, id)));
+        self.deadlines.extend(queued.map(|deadline| (deadline, id)));
         self.metrics.granted.one();
         self.metrics.ttl.observe_ns(ttl_s.unsigned_abs().saturating_mul(1_000_000_000));
     }
@@ -54,9 +66,11 @@ impl LeaseTable {
     pub fn revoke(&mut self, id: LeaseId) {
         let lease = self.leases.remove(&id);
         let lease = lease.expect("a revoke is of a lease that exists");
-        self.unqueue(id, &lease);
+        // Other cores may still have it.
+        lease.line.end();
+        self.unqueue(id, lease.queued);
         self.metrics.revoked.one();
-        if lease.going == Some(Cause::Expired) {
+        if matches!(lease.going, Some((Cause::Expired, _))) {
             self.metrics.expired.one();
         }
     }
@@ -69,7 +83,7 @@ impl LeaseTable {
         self.leading = true;
         let from = now.plus_ms(extend_ms);
         let mut order: Vec<(Tick, LeaseId)> =
-            self.leases.iter().map(|(id, lease)| (after(from, lease.ttl_s), *id)).collect();
+            self.leases.iter().map(|(id, lease)| (after(from, lease.line.ttl_s()), *id)).collect();
         order.sort_unstable();
         for at in LEASE_EXPIRIES_PER_S..order.len() {
             let (earlier, _) = order[at - LEASE_EXPIRIES_PER_S];
@@ -78,7 +92,8 @@ impl LeaseTable {
         }
         for (deadline, id) in &order {
             if let Some(lease) = self.leases.get_mut(id) {
-                lease.deadline = Some(*deadline);
+                lease.line.set(Some(*deadline));
+                lease.queued = Some(*deadline);
                 lease.going = None;
             }
         }
@@ -90,7 +105,8 @@ impl LeaseTable {
         self.leading = false;
         self.deadlines.clear();
         for lease in self.leases.values_mut() {
-            lease.deadline = None;
+            lease.line.set(None);
+            lease.queued = None;
             lease.going = None;
         }
     }
@@ -102,62 +118,81 @@ impl LeaseTable {
         if !self.leading {
             return Renewal::NotLeading;
         }
-        let Some(lease) = self.leases.get_mut(&id) else {
-            return Renewal::Missing;
-        };
-        if lease.going.is_some() {
-            return Renewal::Going;
-        }
-        let deadline = lease.deadline.max(Some(after(now, lease.ttl_s)));
-        let before = std::mem::replace(&mut lease.deadline, deadline);
-        let ttl_s = lease.ttl_s;
-        if before != deadline {
-            self.deadlines.extend(deadline.map(|deadline| (deadline, id)));
-            if let Some(before) = before {
-                self.deadlines.remove(&(before, id));
-            }
-        }
-        self.metrics.renewed.one();
-        Renewal::Renewed(ttl_s)
+        self.leases.get(&id).map_or(Renewal::Missing, |lease| lease.line.renew(now))
+    }
+
+    /// With this every core renews the lease by itself, until it is going or the term ends.
+    #[must_use]
+    pub fn lifeline(&self, id: LeaseId) -> Option<Arc<Lifeline>> {
+        self.leases.get(&id).map(|lease| Arc::clone(&lease.line))
     }
 
     /// Leases whose deadline has come, soonest first, `max` at most. Each stays due until it is
-    /// marked as going or renewed.
+    /// marked as going or renewed. Those that were renewed take their new place; at
+    /// `LEASES_MOVED_PER_PASS` the rest of them waits for the next call, which is due at once.
     #[must_use]
-    pub fn due(&self, now: Tick, max: usize) -> Vec<LeaseId> {
-        let due = self.deadlines.iter().take_while(|(deadline, _)| *deadline <= now);
-        due.map(|(_, id)| *id).take(max).collect()
+    pub fn due(&mut self, now: Tick, max: usize) -> Vec<LeaseId> {
+        let (mut due, mut moved) = (Vec::new(), Vec::new());
+        for (queued, id) in self.deadlines.iter().take_while(|(queued, _)| *queued <= now) {
+            if due.len() >= max || moved.len() >= LEASES_MOVED_PER_PASS {
+                break;
+            }
+            let deadline = self.leases.get(id).and_then(Lease::deadline).unwrap_or(*queued);
+            match deadline <= now {
+                true => due.push((deadline, *id)),
+                false => moved.push((*queued, deadline, *id)),
+            }
+        }
+        for (queued, deadline, id) in moved {
+            self.unqueue(id, Some(queued));
+            self.deadlines.insert((deadline, id));
+            if let Some(lease) = self.leases.get_mut(&id) {
+                lease.queued = Some(deadline);
+            }
+        }
+        due.sort_unstable();
+        due.into_iter().map(|(_, id)| id).collect()
     }
 
     /// Whether the lease's deadline has come. This is to be asked once more under the latch.
     #[must_use]
     pub fn is_due(&self, id: LeaseId, now: Tick) -> bool {
         self.leases.get(&id).is_some_and(|lease| {
-            lease.going.is_none() && lease.deadline.is_some_and(|deadline| deadline <= now)
+            lease.going.is_none() && lease.deadline().is_some_and(|deadline| deadline <= now)
         })
     }
 
-    /// When the next lease is due.
+    /// When to look for leases that are due: not later than the next one is.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Tick> {
         self.deadlines.first().map(|(deadline, _)| *deadline)
     }
 
     /// The end of the lease is decided and on its way: no renewal until the outcome is known.
-    pub fn mark_going(&mut self, id: LeaseId, cause: Cause) {
-        if let Some(lease) = self.leases.get_mut(&id) {
-            assert!(lease.going.is_none(), "a lease ends once");
-            let queued = *lease;
-            lease.going = Some(cause);
-            self.unqueue(id, &queued);
+    /// False if it was to expire and another core has just renewed it: then it stays.
+    #[must_use]
+    pub fn mark_going(&mut self, id: LeaseId, cause: Cause, now: Tick) -> bool {
+        let Some(lease) = self.leases.get_mut(&id) else { return true };
+        assert!(lease.going.is_none(), "a lease ends once");
+        let deadline = lease.line.deadline();
+        match cause {
+            Cause::Expired if !lease.line.end_if_due(now) => return false,
+            Cause::Expired => {}
+            Cause::Revoked => lease.line.end(),
         }
+        lease.going = Some((cause, deadline));
+        let queued = lease.queued.take();
+        self.unqueue(id, queued);
+        true
     }
 
     /// The lease does not end after all.
     pub fn mark_staying(&mut self, id: LeaseId) {
         if let Some(lease) = self.leases.get_mut(&id) {
-            lease.going = None;
-            self.deadlines.extend(lease.deadline.map(|deadline| (deadline, id)));
+            let Some((_, deadline)) = lease.going.take() else { return };
+            lease.line.set(deadline);
+            lease.queued = deadline;
+            self.deadlines.extend(deadline.map(|deadline| (deadline, id)));
         }
     }
 
@@ -184,7 +219,7 @@ impl LeaseTable {
     /// The TTL as granted, in seconds.
     #[must_use]
     pub fn granted_s(&self, id: LeaseId) -> Option<i64> {
-        self.leases.get(&id).map(|lease| lease.ttl_s)
+        self.leases.get(&id).map(|lease| lease.line.ttl_s())
     }
 
     /// Whole seconds left. A lease that is due and still exists has 0 left: -1 would say that
@@ -192,7 +227,7 @@ impl LeaseTable {
     #[must_use]
     pub fn remaining_s(&self, id: LeaseId, now: Tick) -> Option<i64> {
         let lease = self.leases.get(&id)?;
-        let Some(deadline) = lease.deadline else {
+        let Some(deadline) = lease.deadline() else {
             return Some(REMAINING_FOREVER_S);
         };
         Some(i64::try_from(deadline.since(now) / 1_000_000_000).unwrap_or(REMAINING_FOREVER_S))
@@ -200,29 +235,25 @@ impl LeaseTable {
 
     /// Name and TTL in seconds of every lease, by name.
     pub fn iter(&self) -> impl Iterator<Item = (LeaseId, i64)> {
-        self.leases.iter().map(|(id, lease)| (*id, lease.ttl_s))
+        self.leases.iter().map(|(id, lease)| (*id, lease.line.ttl_s()))
     }
 
     /// All leases, soonest to expire first.
     #[must_use]
     pub fn by_expiry(&self) -> Vec<LeaseId> {
         let never = Tick(u64::MAX);
-        let key = |(id, lease): (&LeaseId, &Lease)| (lease.deadline.unwrap_or(never), *id);
+        let key = |(id, lease): (&LeaseId, &Lease)| (lease.deadline().unwrap_or(never), *id);
         let mut order: Vec<(Tick, LeaseId)> = self.leases.iter().map(key).collect();
         order.sort_unstable();
         order.into_iter().map(|(_, id)| id).collect()
     }
 
-    fn unqueue(&mut self, id: LeaseId, lease: &Lease) {
-        if let (Some(deadline), None) = (lease.deadline, lease.going) {
-            let queued = self.deadlines.remove(&(deadline, id));
-            assert!(queued, "a lease that is not going has its deadline queued");
+    fn unqueue(&mut self, id: LeaseId, queued: Option<Tick>) {
+        if let Some(deadline) = queued {
+            let was = self.deadlines.remove(&(deadline, id));
+            assert!(was, "a lease stands among the deadlines where it says");
         }
     }
-}
-
-fn after(now: Tick, ttl_s: i64) -> Tick {
-    now.plus_ms(ttl_s.unsigned_abs().saturating_mul(1_000))
 }
 
 #[cfg(test)]

@@ -340,7 +340,9 @@ impl Leader {
                 continue;
             }
             let cause = if origin.is_some() { Cause::Revoked } else { Cause::Expired };
-            self.mark_going(*id, cause);
+            if !self.mark_going(*id, cause, here.now) {
+                continue;
+            }
             let mut effects: Vec<Effect> = Vec::with_capacity(keys.len() + 1);
             let mut place = Place::Behind(here.shared.newest_taken());
             let mut header = here.shared.newest_taken();

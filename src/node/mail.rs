@@ -8,6 +8,7 @@ use crate::base::range::KeyRange;
 use crate::base::record::Record;
 use crate::base::shared::Position;
 use crate::base::{CoreId, LeaseId, Revision, ShardId, Term};
+use crate::lease::Lifeline;
 use crate::orderer::Proposal;
 use crate::shard::eval::{Ask, Given};
 use crate::shard::mvcc::hash::HashOf;
@@ -152,6 +153,8 @@ pub enum Mail {
     HasCut(ShardId, Revision),
     /// Within the orderer's core: read a lease's keys for a TimeToLive.
     LeaseKeys(Origin, LeaseLeft),
+    /// To a core that kept a lease alive: with this it can do so by itself.
+    Lifeline(LeaseId, Arc<Lifeline>),
     /// To anyone: the shared words have moved.
     Ring,
 }

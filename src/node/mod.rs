@@ -13,6 +13,7 @@ mod coordinator;
 mod leader;
 mod mail;
 mod reader;
+mod renewer;
 mod shard_role;
 mod topology;
 mod view;
@@ -24,7 +25,7 @@ use crate::base::limits::STEP_ROUNDS_MAX;
 use crate::base::metrics::{Counter, Gauge, Histogram};
 use crate::base::reject::Reject;
 use crate::base::shared::Shared;
-use crate::base::{CoreId, Revision, Tick};
+use crate::base::{CoreId, LeaseId, Revision, Tick};
 use crate::shard::wal::{DiskFault, DiskOp};
 use crate::watch::{AskId, Compacted, Hub, Interest, More, Output, Settings, WatchMetrics};
 use crate::wire::call::{Answer, CallId, Reply, Request, WatchMessage};
@@ -35,6 +36,7 @@ pub use mail::{Mail, Origin};
 pub use topology::Topology;
 
 use reader::Reader;
+use renewer::Renewer;
 use shard_role::ShardRole;
 
 /// What one core's shards and reads count.
@@ -50,6 +52,8 @@ pub struct NodeMetrics {
     pub txns: Counter,
     /// Ranges asked for on this core.
     pub ranges: Counter,
+    /// Leases renewed by this core.
+    pub renewals: Counter,
     /// Reads that this core has under way.
     pub reads: Gauge,
     /// Versions forgotten after compactions.
@@ -68,6 +72,7 @@ impl Default for NodeMetrics {
             deletes: Counter::default(),
             txns: Counter::default(),
             ranges: Counter::default(),
+            renewals: Counter::default(),
             reads: Gauge::default(),
             forgotten: Counter::default(),
             hashes: Histogram::new(10_000_000),
@@ -214,6 +219,7 @@ pub struct Core {
     here: Here,
     shards: Vec<ShardRole>,
     reader: Reader,
+    renewer: Renewer,
     hub: Hub,
     hub_out: Output,
     watch_metrics: Arc<WatchMetrics>,
@@ -251,6 +257,7 @@ impl Core {
             here,
             shards,
             reader: Reader::default(),
+            renewer: Renewer::default(),
             hub,
             hub_out: Output::default(),
             watch_metrics,
@@ -393,16 +400,28 @@ impl Core {
                 let (now, shared) = (self.here.now, &self.here.shared);
                 self.hub.on_request(now, call, request, shared, &mut self.hub_out);
             }
+            Request::LeaseKeepAlive(id) => self.keep_alive(origin, id, out),
             Request::Compact(_)
             | Request::LeaseGrant(_)
             | Request::LeaseRevoke(_)
-            | Request::LeaseKeepAlive(_)
             | Request::LeaseTimeToLive { .. }
             | Request::LeaseLeases
             | Request::Alarm(_)
             | Request::Status => {
                 self.here.send(Topology::ORDERER, Mail::Coordinate(origin, request), out);
             }
+        }
+    }
+
+    /// Renews a lease here if this core knows it, else on the orderer's.
+    fn keep_alive(&mut self, origin: Origin, id: LeaseId, out: &mut Outbox) {
+        if let Some(ttl_s) = self.renewer.renew(id, self.here.now) {
+            self.here.metrics.renewals.one();
+            let revision = self.here.shared.committed().0;
+            self.here.answer(origin, Ok(Answer::LeaseKeepAlive { revision, id, ttl_s }), out);
+        } else {
+            let mail = Mail::Coordinate(origin, Request::LeaseKeepAlive(id));
+            self.here.send(Topology::ORDERER, mail, out);
         }
     }
 
@@ -450,6 +469,7 @@ impl Core {
             Mail::LeaseKeys(origin, lease) => {
                 self.reader.lease_keys(&mut self.here, origin, lease, out);
             }
+            Mail::Lifeline(id, line) => self.renewer.know(id, line),
             Mail::Unhold(below) => self.reader.unhold(&mut self.here, below, out),
             Mail::Ring => {}
             Mail::Coordinate(..)

@@ -112,12 +112,20 @@ impl Mailboxes {
     /// Tells all cores that the process stops.
     pub(super) fn stop(&self) {
         self.stopping.store(true, Ordering::SeqCst);
+        self.wake_all();
     }
 
     /// Tells all cores to end.
     pub(super) fn end(&self) {
         self.stopping.store(true, Ordering::SeqCst);
         self.ended.store(true, Ordering::SeqCst);
+        self.wake_all();
+    }
+
+    fn wake_all(&self) {
+        for core in 0..self.boxes.len() as u16 {
+            self.wake(CoreId(core));
+        }
     }
 
     pub(super) fn is_ended(&self) -> bool {

@@ -178,7 +178,7 @@ impl Scraper {
         LeaseSample {
             granted: Some(leases.granted.value()),
             revoked: Some(leases.revoked.value()),
-            renewed: Some(leases.renewed.value()),
+            renewed: Some(self.nodes().map(|(_, node)| node.renewals.value()).sum()),
             expired: Some(leases.expired.value()),
             ttl: Some(Buckets::in_s(&leases.ttl)),
         }

@@ -359,7 +359,11 @@ async fn follow(start: &Start, station: &Rc<Station>) -> signals::End {
             start.mailboxes.end();
             return signals::End::Code(EXIT_FAULT);
         }
-        sleep(Duration::from_millis(if stopping { 5 } else { 100 })).await;
+        if stopping {
+            sleep(Duration::from_millis(5)).await;
+        } else {
+            station.noticed().await;
+        }
     }
 }
 
@@ -371,8 +375,12 @@ async fn lead(
     config: &Config,
 ) -> signals::End {
     let signal = Rc::new(Cell::new(None));
-    let signaled = Rc::clone(&signal);
-    glommio::spawn_local(async move { signaled.set(Some(signals::next().await)) }).detach();
+    let (signaled, woken) = (Rc::clone(&signal), Rc::clone(station));
+    glommio::spawn_local(async move {
+        signaled.set(Some(signals::next().await));
+        woken.notice();
+    })
+    .detach();
     let mut listeners = Some(listeners);
     let accepting = Rc::new(RefCell::new(Vec::new()));
     loop {
@@ -380,6 +388,10 @@ async fn lead(
             log!(Fatal, "the member stops", "error" => why);
             start.mailboxes.end();
             return signals::End::Code(EXIT_FAULT);
+        }
+        if start.mailboxes.is_ended() {
+            // Another core has said why.
+            return signals::End::Code(0);
         }
         if let Some(signal) = signal.get() {
             log!(Info, "received signal; shutting down", "signal" => signals::name(signal));
@@ -408,7 +420,11 @@ async fn lead(
                      "error" => error.to_string());
             }
         }
-        sleep(Duration::from_millis(if is_open { 100 } else { 1 })).await;
+        if is_open {
+            station.noticed().await;
+        } else {
+            sleep(Duration::from_millis(1)).await;
+        }
     }
 }
 

@@ -39,6 +39,9 @@ pub(super) struct Station {
     naps: Rc<Naps>,
     wake_at: Cell<Option<Tick>>,
     halted: RefCell<Option<String>>,
+    /// There may be something for the core's keeper to look at.
+    noticed: Cell<bool>,
+    keeper: RefCell<Option<Waker>>,
 }
 
 impl Station {
@@ -68,6 +71,8 @@ impl Station {
             naps: Naps::new(clock),
             wake_at: Cell::new(Some(Tick(0))),
             halted: RefCell::new(None),
+            noticed: Cell::new(false),
+            keeper: RefCell::new(None),
         })
     }
 
@@ -104,6 +109,24 @@ impl Station {
         self.halted.borrow().clone()
     }
 
+    /// Makes the core's keeper look: the member halts, stops, or was signaled.
+    pub(super) fn notice(&self) {
+        if !self.noticed.replace(true)
+            && let Some(waker) = self.keeper.borrow().as_ref()
+        {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// Until there may be something to look at. For one keeper.
+    pub(super) async fn noticed(&self) {
+        let look = |cx: &mut Context<'_>| {
+            *self.keeper.borrow_mut() = Some(cx.waker().clone());
+            if self.noticed.replace(false) { Poll::Ready(()) } else { Poll::Pending }
+        };
+        poll_fn(look).await;
+    }
+
     /// Makes the drive take another turn.
     pub(super) fn wake(&self) {
         if !self.woken.replace(true)
@@ -136,6 +159,7 @@ impl Station {
             }
             self.step();
             if self.halted.borrow().is_some() {
+                self.notice();
                 return Poll::Ready(());
             }
         }
@@ -233,7 +257,12 @@ impl Station {
             || self.out.borrow().more
             || !self.inputs.borrow().is_empty()
             || !self.unsent.borrow().is_empty();
-        if busy || !self.mailboxes.park(self.id, cx.waker()) {
+        let is_parked = !busy && self.mailboxes.park(self.id, cx.waker());
+        // Behind the park: who says it from here on wakes this core.
+        if self.mailboxes.is_stopping() {
+            self.notice();
+        }
+        if !is_parked {
             // Connections have their turn first.
             cx.waker().wake_by_ref();
             return;

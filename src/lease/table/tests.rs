@@ -45,15 +45,58 @@ fn a_new_leader_gives_every_lease_its_ttl_and_more() {
 
 #[test]
 fn a_renewal_never_shortens_what_was_promised() {
-    let (mut table, metrics) = table();
+    let (mut table, _) = table();
     table.grant(A, 5, at_ms(0));
     table.lead(at_ms(0), 10_000);
     assert_eq!(table.renew(A, at_ms(1_000)), Renewal::Renewed(5));
     assert_eq!(table.next_deadline(), Some(at_ms(15_000)));
     assert_eq!(table.renew(A, at_ms(12_000)), Renewal::Renewed(5));
+    assert!(table.due(at_ms(16_999), 10).is_empty());
     assert_eq!(table.next_deadline(), Some(at_ms(17_000)));
+    assert_eq!(table.due(at_ms(17_000), 10), [A]);
     assert_eq!(table.renew(B, at_ms(12_000)), Renewal::Missing);
-    assert_eq!(metrics.renewed.value(), 2);
+}
+
+#[test]
+fn another_core_renews_and_meets_the_end() {
+    let (mut table, _) = table();
+    table.lead(at_ms(0), 0);
+    table.grant(A, 5, at_ms(0));
+    let line = table.lifeline(A).expect("a lease that exists");
+    assert_eq!(table.due(at_ms(5_000), 10), [A]);
+    assert_eq!(line.renew(at_ms(5_000)), Renewal::Renewed(5));
+    // Found out about when its end is decided, and where it stood among the deadlines.
+    assert!(!table.mark_going(A, Cause::Expired, at_ms(5_000)));
+    assert!(table.due(at_ms(9_999), 10).is_empty());
+    assert_eq!(table.next_deadline(), Some(at_ms(10_000)));
+    assert!(table.mark_going(A, Cause::Expired, at_ms(10_000)));
+    assert_eq!(line.renew(at_ms(10_000)), Renewal::Going);
+    table.mark_staying(A);
+    assert_eq!(line.renew(at_ms(10_000)), Renewal::Renewed(5));
+    assert!(table.mark_going(A, Cause::Revoked, at_ms(10_000)));
+    table.revoke(A);
+    table.grant(A, 9, at_ms(10_000));
+    assert_eq!(line.renew(at_ms(10_000)), Renewal::Going, "the next of its name is another");
+    table.follow();
+    let line = table.lifeline(A).expect("a lease that exists");
+    assert_eq!(line.renew(at_ms(10_000)), Renewal::NotLeading);
+}
+
+#[test]
+fn a_pile_of_renewals_is_looked_at_in_slices() {
+    let (mut table, _) = table();
+    table.lead(at_ms(0), 0);
+    let count = 2 * LEASES_MOVED_PER_PASS as i64 + 1;
+    for id in 1..=count {
+        table.grant(LeaseId(id), 5, at_ms(0));
+        table.renew(LeaseId(id), at_ms(1_000));
+    }
+    for passes in 1..=3 {
+        assert_eq!(table.next_deadline(), Some(at_ms(5_000)), "pass {passes}");
+        assert!(table.due(at_ms(5_000), 10).is_empty());
+    }
+    assert_eq!(table.next_deadline(), Some(at_ms(6_000)));
+    assert_eq!(table.due(at_ms(6_000), usize::MAX).len() as i64, count);
 }
 
 #[test]
@@ -66,14 +109,14 @@ fn who_is_going_waits_for_the_outcome() {
     assert!(table.is_due(A, at_ms(5_000)));
     assert_eq!(table.renew(A, at_ms(5_000)), Renewal::Renewed(5));
     assert!(!table.is_due(A, at_ms(5_000)));
-    table.mark_going(A, Cause::Expired);
+    assert!(table.mark_going(A, Cause::Expired, at_ms(10_000)));
     assert_eq!(table.renew(A, at_ms(6_000)), Renewal::Going);
     assert!(!table.is_due(A, at_ms(99_000)));
     assert_eq!(table.due(at_ms(99_000), 10), [B]);
     table.mark_staying(A);
     assert_eq!(table.due(at_ms(99_000), 10), [B, A]);
-    table.mark_going(A, Cause::Expired);
-    table.mark_going(B, Cause::Revoked);
+    assert!(table.mark_going(A, Cause::Expired, at_ms(99_000)));
+    assert!(table.mark_going(B, Cause::Revoked, at_ms(99_000)));
     assert_eq!(table.next_deadline(), None);
     assert_eq!(table.by_expiry(), [B, A]);
     table.revoke(A);
@@ -88,7 +131,7 @@ fn the_end_of_a_term_undoes_the_marks() {
     let (mut table, _) = table();
     table.lead(at_ms(0), 0);
     table.grant(A, 5, at_ms(0));
-    table.mark_going(A, Cause::Expired);
+    assert!(table.mark_going(A, Cause::Expired, at_ms(5_000)));
     table.follow();
     table.lead(at_ms(7_000), 0);
     assert_eq!(table.renew(A, at_ms(7_000)), Renewal::Renewed(5));
@@ -140,8 +183,11 @@ fn agrees_with_a_plain_list_on_random_steps() {
                     plain.swap_remove(at);
                 }
                 (2..5, Some(at)) if leading && !plain[at].3 => {
-                    table.mark_going(id, Cause::Expired);
-                    plain[at].3 = true;
+                    let is_due = plain[at].2.is_some_and(|deadline| deadline <= now);
+                    let cause = if prng.percent(50) { Cause::Expired } else { Cause::Revoked };
+                    let goes = cause == Cause::Revoked || is_due;
+                    assert_eq!(table.mark_going(id, cause, now), goes, "{context}");
+                    plain[at].3 = goes;
                 }
                 (5..8, Some(at)) if leading => {
                     table.mark_staying(id);
@@ -173,12 +219,12 @@ fn agrees_with_a_plain_list_on_random_steps() {
                 }
                 _ => {}
             }
-            check(&table, &plain, now, &context);
+            check(&mut table, &plain, now, &context);
         }
     }
 }
 
-fn check(table: &LeaseTable, plain: &Plain, now: Tick, context: &str) {
+fn check(table: &mut LeaseTable, plain: &Plain, now: Tick, context: &str) {
     let mut order: Vec<(Tick, LeaseId, bool)> = plain
         .iter()
         .map(|(id, _, deadline, going)| (deadline.unwrap_or(Tick(u64::MAX)), *id, *going))
@@ -192,7 +238,9 @@ fn check(table: &LeaseTable, plain: &Plain, now: Tick, context: &str) {
     assert_eq!(table.due(now, usize::MAX), due, "{context}");
     assert!(due.iter().all(|id| table.is_due(*id, now)), "{context}");
     let next = order.iter().find(|(deadline, _, going)| !going && *deadline < Tick(u64::MAX));
-    assert_eq!(table.next_deadline(), next.map(|(deadline, ..)| *deadline), "{context}");
+    let next = next.map(|(deadline, ..)| *deadline);
+    assert_eq!(table.next_deadline().is_some(), next.is_some(), "{context}");
+    assert!(table.next_deadline() <= next, "{context}: looked at in time");
     assert_eq!(table.len(), plain.len(), "{context}");
     assert!(table.deadlines.len() <= plain.len(), "{context}: an entry for each at most");
     for (id, ttl_s, deadline, _) in plain {

@@ -119,9 +119,13 @@ impl Leader {
         self.granting.contains(&id) || self.going.contains(&id)
     }
 
-    pub(in crate::node) fn mark_going(&mut self, id: LeaseId, cause: Cause) {
-        self.going.insert(id);
-        self.leases.mark_going(id, cause);
+    /// Decides that a lease ends. False if it was to expire and has just been renewed.
+    pub(in crate::node) fn mark_going(&mut self, id: LeaseId, cause: Cause, now: Tick) -> bool {
+        let goes = self.leases.mark_going(id, cause, now);
+        if goes {
+            self.going.insert(id);
+        }
+        goes
     }
 
     /// The pass of an expiry is decided; the next may begin.
@@ -132,6 +136,10 @@ impl Leader {
     pub(super) fn renew(&mut self, here: &mut Here, origin: Origin, id: LeaseId, out: &mut Outbox) {
         match self.leases.renew(id, here.now) {
             Renewal::Renewed(ttl_s) => {
+                here.metrics.renewals.one();
+                if let Some(line) = self.leases.lifeline(id) {
+                    here.send(origin.core, Mail::Lifeline(id, line), out);
+                }
                 self.answer_renewal(here, origin, id, ttl_s, out);
             }
             // No term is open without deadlines: `NotLeading` does not come from here.
