@@ -180,6 +180,23 @@ pub const LEASE_TTL_MAX_S: i64 = 9_000_000_000;
 pub const LOG_FIELD_BYTES_MAX: usize = 8 << 10;
 /// Memory that the quota counts for each version beside its bytes.
 pub const RECORD_OVERHEAD_BYTES: u64 = 128;
+/// A leaf of `current`, expanded. An entry above half of it gets a leaf of its own.
+pub const CURRENT_LEAF_BYTES: usize = 128 << 10;
+/// A leaf of the other trees, expanded. An entry above half of it gets a leaf of its own.
+pub const LEAF_BYTES: usize = 64 << 10;
+/// A branch of any tree, expanded. Two children stand in one branch, however long their keys.
+pub const BRANCH_BYTES: usize = 32 << 10;
+/// Any page, expanded. What names a longer one is damaged: the longest hold two of the longest
+/// keys, or such a key twice.
+pub const PAGE_BYTES_MAX: usize = 4 * (REQUEST_BYTES_CEILING + REQUEST_OVERHEAD_BYTES);
+/// Levels of branches over a tree's leaves. A higher root is damaged.
+pub const TREE_HEIGHT_MAX: u8 = 32;
+/// Pages that a reader or a merge asks for at once; the first of them is the one that it needs.
+pub const PAGES_AHEAD: usize = 16;
+/// Changes that a merge looks ahead to see which pages they touch.
+pub const MERGE_AHEAD_CHANGES: usize = 1_024;
+/// Untouched pages that a merge rewrites to fill an underfull one before it; then it stays so.
+pub const MERGE_PULLS_MAX: usize = 6;
 
 /// Our client: receive window of a stream and of a connection, given back at the half.
 pub const CLIENT_WINDOW_BYTES: u32 = 16 << 20;
