@@ -134,6 +134,24 @@ pub const WAL_RUN_BYTES_MAX: u64 = 1 << 20;
 pub const WAL_SCAN_BYTES: usize = 256 << 10;
 /// Damaged frames that recovery remembers to name them. More of them stay without a name.
 pub const WAL_DAMAGE_NAMED_MAX: usize = 1024;
+/// A page as it is handed in. A larger one is a bug of the sender; a reference to one is refused.
+pub const PAGE_LOGICAL_BYTES_MAX: usize = 4 << 20;
+/// Units of 4 KiB that a page takes on disk. A reference to a larger one is refused.
+pub const PAGE_UNITS_MAX: u32 = (PAGE_LOGICAL_BYTES_MAX / 4096) as u32 + 1;
+/// Reads in flight per page file. The next one waits.
+pub const PAGE_READS_IN_FLIGHT_MAX: usize = 32;
+/// Pages that are wished for at a time per page file. One more is to be asked for again.
+pub const PAGE_WISHES_MAX: usize = 4_096;
+/// Writes of pages in flight per page file. The next one waits.
+pub const PAGE_WRITES_IN_FLIGHT_MAX: usize = 16;
+/// Bytes of pages that wait to be written. Above it the checkpoint pauses.
+pub const PAGE_QUEUE_BYTES_MAX: usize = 4 << 20;
+/// Extents that one slice of work behind a checkpoint makes free.
+pub const PAGE_CLEAR_SLICE: usize = 256;
+/// Cuts and punches in flight per page file. The next one waits.
+pub const PAGE_TRIMS_IN_FLIGHT_MAX: usize = 4;
+/// Shortest free run, in units of 4 KiB, whose space is given back.
+pub const PAGE_PUNCH_UNITS_MIN: u32 = 256;
 /// An idle leader stamps `durable_upto` this long after its last batch.
 pub const STAMP_IDLE_MS: u64 = 10;
 /// Mail from one core to another. A full box makes the sender keep it and try again.
@@ -199,3 +217,5 @@ const _: () = assert!((ENTRY_BYTES_MAX * 4) < SEGMENT_BYTES as usize);
 // One operation of the largest request must fit the quota of an entry with its header.
 const _: () = assert!(REQUEST_BYTES_CEILING + REQUEST_OVERHEAD_BYTES < ENTRY_BYTES_MAX * 4);
 const _: () = assert!(REQUEST_BYTES_MAX <= REQUEST_BYTES_CEILING);
+// The largest value has to fit a page of its own, with its key and what the tree adds.
+const _: () = assert!(REQUEST_BYTES_CEILING + REQUEST_OVERHEAD_BYTES < PAGE_LOGICAL_BYTES_MAX);

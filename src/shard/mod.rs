@@ -9,4 +9,5 @@
 pub mod eval;
 pub mod memtable;
 pub mod mvcc;
+pub mod pages;
 pub mod wal;
