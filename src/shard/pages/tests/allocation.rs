@@ -10,15 +10,14 @@ struct Naive {
 
 impl Naive {
     fn first_fit(&self, units: usize) -> usize {
-        let mut start = SUPERBLOCK_UNITS as usize;
-        for at in start..self.taken.len() {
-            if self.taken[at] {
-                start = at + 1;
-            } else if at + 1 - start == units {
-                return start;
+        let mut free = 0;
+        for (at, is_taken) in self.taken.iter().enumerate().skip(SUPERBLOCK_UNITS as usize) {
+            free = if *is_taken { 0 } else { free + 1 };
+            if free == units {
+                return at + 1 - units;
             }
         }
-        start
+        self.end() as usize
     }
 
     fn set(&mut self, extent: Extent, taken: bool) {
