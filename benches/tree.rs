@@ -17,7 +17,7 @@ use ringbolt::base::prng::Prng;
 use ringbolt::base::range::{KeyRange, RangeEnd};
 use ringbolt::base::record::{PutFields, Record};
 use ringbolt::base::{LeaseId, Revision, Sub};
-use ringbolt::shard::pages::{PageRef, PageSink, Pages};
+use ringbolt::shard::pages::{HEADER_BYTES, PageRef, PageSink, Pages, SUPERBLOCK_UNITS};
 use ringbolt::shard::tree::{Change, Kind, Merge, Reader, Root, Step};
 
 const SLICE_BYTES: usize = 256 << 10;
@@ -25,22 +25,32 @@ const SLICE_BYTES: usize = 256 << 10;
 #[derive(Clone, Default)]
 struct Memory(Rc<RefCell<Vec<Bytes>>>);
 
+fn place(at: PageRef) -> usize {
+    (at.unit - SUPERBLOCK_UNITS) as usize
+}
+
 impl Pages for Memory {
     fn page(&self, at: PageRef) -> Option<Bytes> {
-        self.0.borrow().get(at.unit as usize).cloned()
+        self.0.borrow().get(place(at)).cloned()
+    }
+
+    fn holds(&self, at: PageRef) -> bool {
+        place(at) < self.0.borrow().len()
     }
 }
 
 impl PageSink for Memory {
     fn write(&mut self, logical: &[u8]) -> PageRef {
         let pages = &mut *self.0.borrow_mut();
-        let (unit, len) = (pages.len() as u32, logical.len() as u32);
+        let unit = SUPERBLOCK_UNITS + pages.len() as u32;
+        let stored = (HEADER_BYTES + logical.len()) as u32;
         pages.push(Bytes::copy_from_slice(logical));
-        PageRef { unit, units: len.div_ceil(4096), stored: len, logical: len, checksum: 0 }
+        let logical = logical.len() as u32;
+        PageRef { unit, units: stored.div_ceil(4096), stored, logical, checksum: 0 }
     }
 
     fn free(&mut self, at: PageRef) {
-        self.0.borrow_mut()[at.unit as usize] = Bytes::new();
+        self.0.borrow_mut()[place(at)] = Bytes::new();
     }
 }
 
@@ -72,7 +82,7 @@ fn merge(memory: &Memory, root: Option<Root>, changes: Vec<Change>) -> (Option<R
         let mut replaced = |key: &Bytes, old: Option<Bytes>| {
             black_box((key, old));
         };
-        let step = merge.step(memory, &mut sink, &mut replaced, SLICE_BYTES);
+        let step = merge.step(&mut sink, &mut replaced, SLICE_BYTES);
         worst = worst.max(start.elapsed().as_nanos() as f64 / 1e3);
         match step {
             Ok(Step::Paused) => {}

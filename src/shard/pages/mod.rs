@@ -1,83 +1,78 @@
-//! shard::pages — the seam between a shard's trees and the file that holds their pages.
-//! On no step of a write: checkpoints and reads below the memtable. In: pages, in full. Out: where
-//! they lie.
-//! Owns: the form of a reference to a page.
-//! Invariants: (1) a page never changes; (2) a reference says all that a page must be.
-//! Limits: none of its own.
-//! Must not: know what a page holds.
-//! Tests: at the bottom.
+//! pages — the page file of a shard: checksummed pages that never change, in one file.
+//! On no step of a write: checkpoints and reads of what no longer fits memory. In: pages to
+//! write and free, wishes, completions. Out: `DiskOp`s, verified pages, the newest superblock.
+//! Owns: the page file's bytes, which of its units are free, the page cache.
+//! Invariants: (1) a page that a durable superblock reaches is not overwritten; (2) a page is
+//!             verified before it is served; (3) a failed operation is final, but for want of
+//!             space for a page, which gives up the checkpoint alone.
+//! Limits: `PAGE_*`. Must not: touch a disk; know what a page holds, which it is handed the check
+//!         for; keep an old root.
+//! Tests: `tests`, on a disk in memory that crashes, tears and rots.
+//!
+//! # Assumptions about the medium
+//!
+//! - What was written before a sync that was reported done survives any crash. What was not may
+//!   survive in part: any of its 512-byte sectors, and none of the bytes beside it.
+//! - Pages never share a block of 4 KiB, so a write in flight endangers no page but its own.
+//! - A failed write or sync leaves contents that nobody can know. Want of space is the one
+//!   exception, and only for pages: no superblock names them yet.
+//! - The first superblock of a new file needs space as well; who makes the file reserves it.
+//! - Bits may rot and writes may be lost or misplaced. A reference tells what its page must be;
+//!   the superblock is told by its copy, and its age by the log, which begins where it ends.
+//! - Nobody but this process changes the file.
+
+mod allocator;
+mod cache;
+mod checkpoint;
+mod disk;
+mod extent;
+mod file;
+mod image;
+mod reader;
+mod scrub;
+mod superblock;
+#[cfg(test)]
+mod tests;
 
 use bytes::Bytes;
 
-/// Where a page lies in the file and what it must be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct PageRef {
-    /// First 4 KiB unit.
-    pub unit: u32,
-    /// Units that it takes.
-    pub units: u32,
-    /// Bytes on disk, compressed.
-    pub stored: u32,
-    /// Bytes expanded.
-    pub logical: u32,
-    /// CRC-32C of the stored bytes.
-    pub checksum: u32,
-}
+use crate::base::record::Malformed;
 
-impl PageRef {
-    /// Bytes of the encoded form.
-    pub const ENCODED_BYTES: usize = 20;
+pub use allocator::{Allocator, Overlap};
+pub use disk::{Action, DiskOp, Fault, FileId, Token};
+pub use extent::{BadRef, Extent, PageRef, SUPERBLOCK_UNITS, UNIT_BYTES};
+pub use file::{Done, PageFile, Read};
+pub use image::{Codec, Damage, HEADER_BYTES, Packed, Place};
+pub use scrub::Scrub;
+pub use superblock::{
+    AGGREGATE_BYTES, HEAD_BYTES, Identity, Opened, Refusal, Root, Roots, State, Superblock,
+    Verdict, open,
+};
 
-    /// The five fields in their order, little-endian.
-    #[must_use]
-    pub fn encode(&self) -> [u8; Self::ENCODED_BYTES] {
-        let mut out = [0; Self::ENCODED_BYTES];
-        let fields = [self.unit, self.units, self.stored, self.logical, self.checksum];
-        for (place, field) in out.chunks_exact_mut(4).zip(fields) {
-            place.copy_from_slice(&field.to_le_bytes());
-        }
-        out
-    }
-
-    /// Reads the encoded form back. Any bytes are a reference; what they name is checked when it
-    /// is read.
-    #[must_use]
-    pub fn decode(bytes: &[u8; Self::ENCODED_BYTES]) -> PageRef {
-        let field = |at: usize| {
-            u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
-        };
-        PageRef {
-            unit: field(0),
-            units: field(4),
-            stored: field(8),
-            logical: field(12),
-            checksum: field(16),
-        }
-    }
+/// Bytes of the largest page that takes so many units even if it cannot be compressed.
+#[must_use]
+pub const fn logical_bytes_in(units: usize) -> usize {
+    units * UNIT_BYTES as usize - HEADER_BYTES
 }
 
 /// Pages in memory.
 pub trait Pages {
-    /// The expanded page. `None`: it must be read first.
+    /// The page's bytes. `None`: it must be read first (a wish).
     fn page(&self, at: PageRef) -> Option<Bytes>;
+
+    /// Whether the page is there. Who only looks ahead asks this: a page that was read for its
+    /// bytes stays longer, and would drive out one that is needed before it.
+    fn holds(&self, at: PageRef) -> bool;
 }
 
-/// Where a checkpoint puts pages.
-pub trait PageSink {
-    /// Takes a new page in and says where it will lie.
+/// Says whether bytes whose checksum holds are a page to the tree that reads it.
+pub type PageCheck = fn(&Bytes) -> Result<(), Malformed>;
+
+/// Where a checkpoint puts pages, and finds those that it begins with.
+pub trait PageSink: Pages {
+    /// Gives a page its place. It can be read from now on, and is durable with the checkpoint.
     fn write(&mut self, logical: &[u8]) -> PageRef;
 
-    /// The page is not part of the newest tree any more.
+    /// The new roots do not reach this page. It stays what it is until they are durable.
     fn free(&mut self, at: PageRef);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_reference_reads_back() {
-        let at = PageRef { unit: 1, units: 2, stored: 5000, logical: 70_000, checksum: u32::MAX };
-        assert_eq!(PageRef::decode(&at.encode()), at);
-    }
 }

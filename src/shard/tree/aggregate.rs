@@ -7,7 +7,7 @@ use super::entries;
 use crate::base::Revision;
 use crate::base::limits::TREE_HEIGHT_MAX;
 use crate::base::record::{Malformed, Record};
-use crate::shard::pages::PageRef;
+use crate::shard::pages::{self, AGGREGATE_BYTES, PageRef};
 
 /// The sum over the entries of a subtree or of a range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,12 +46,14 @@ impl Aggregate {
         self.hash = self.hash.wrapping_add(other.hash);
     }
 
-    fn encode(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&self.live.to_le_bytes());
-        out.extend_from_slice(&self.bytes.to_le_bytes());
-        out.extend_from_slice(&self.newest.0.to_le_bytes());
-        out.extend_from_slice(&self.oldest.0.to_le_bytes());
-        out.extend_from_slice(&self.hash.to_le_bytes());
+    fn encode(&self) -> [u8; Self::ENCODED_BYTES] {
+        let revisions = [self.newest, self.oldest].map(|revision| revision.0.cast_unsigned());
+        let words = [self.live, self.bytes, revisions[0], revisions[1], self.hash];
+        let mut out = [0; Self::ENCODED_BYTES];
+        for (place, word) in out.chunks_exact_mut(8).zip(words) {
+            place.copy_from_slice(&word.to_le_bytes());
+        }
+        out
     }
 
     fn decode(bytes: &[u8; Self::ENCODED_BYTES]) -> Aggregate {
@@ -83,7 +85,7 @@ impl Child {
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(Self::ENCODED_BYTES);
         out.extend_from_slice(&self.at.encode());
-        self.total.encode(&mut out);
+        out.extend_from_slice(&self.total.encode());
         out
     }
 
@@ -91,7 +93,8 @@ impl Child {
         let parts = bytes.split_first_chunk::<{ PageRef::ENCODED_BYTES }>();
         let parts = parts.and_then(|(at, total)| Some((at, total.try_into().ok()?)));
         let (at, total) = parts.ok_or(Malformed("a child of another length"))?;
-        Ok(Child { at: PageRef::decode(at), total: Aggregate::decode(total) })
+        let at = PageRef::decode(at).map_err(|bad| Malformed(bad.why))?;
+        Ok(Child { at, total: Aggregate::decode(total) })
     }
 }
 
@@ -107,34 +110,33 @@ pub struct Root {
 }
 
 impl Root {
-    /// Bytes of the encoded form: reference, sums, height, three zeros.
-    pub const ENCODED_BYTES: usize = Child::ENCODED_BYTES + 4;
-
-    /// The form in which a superblock holds it.
+    /// The form in which a superblock holds it: behind the sums, zeros.
     #[must_use]
-    pub fn encode(&self) -> [u8; Self::ENCODED_BYTES] {
-        let mut out = [0; Self::ENCODED_BYTES];
-        let child = Child { at: self.page, total: self.total };
-        out[..Child::ENCODED_BYTES].copy_from_slice(&child.encode());
-        out[Child::ENCODED_BYTES] = self.height;
-        out
+    pub fn stored(&self) -> pages::Root {
+        let mut aggregate = self.total.encode().to_vec();
+        aggregate.resize(AGGREGATE_BYTES, 0);
+        let aggregate = aggregate.try_into().expect("just so long");
+        pages::Root { page: self.page, height: self.height, aggregate }
     }
 
-    /// Reads the encoded form back.
+    /// Reads that form back.
     ///
     /// # Errors
-    /// [`Malformed`] for a tree that is higher than any.
-    pub fn decode(bytes: &[u8; Self::ENCODED_BYTES]) -> Result<Root, Malformed> {
-        let (child, rest) = bytes.split_at(Child::ENCODED_BYTES);
-        let child = Child::decode(child)?;
-        match *rest {
-            [height, 0, 0, 0] if height <= TREE_HEIGHT_MAX => {
-                Ok(Root { page: child.at, height, total: child.total })
-            }
-            _ => Err(Malformed("a root above the height of any tree")),
+    /// [`Malformed`] for a tree that is higher than any, or sums of a later format.
+    pub fn from_stored(stored: &pages::Root) -> Result<Root, Malformed> {
+        let pages::Root { page, height, aggregate } = *stored;
+        if height > TREE_HEIGHT_MAX {
+            return Err(Malformed("a root above the height of any tree"));
         }
+        let (total, rest) = aggregate.split_first_chunk().expect("sums are shorter than that");
+        if rest.iter().any(|byte| *byte != 0) {
+            return Err(Malformed("a root with sums of a later format"));
+        }
+        Ok(Root { page, height, total: Aggregate::decode(total) })
     }
 }
+
+const _: () = assert!(Aggregate::ENCODED_BYTES <= AGGREGATE_BYTES);
 
 /// What an entry counts as, but for its hash. `entry` is the key, `key_len` long, and the value.
 pub(super) fn measure(
@@ -194,9 +196,23 @@ mod tests {
             hash: u64::MAX,
         };
         let root = Root { page, height: 2, total };
-        assert_eq!(Root::decode(&root.encode()), Ok(root));
-        let mut high = root.encode();
-        high[Child::ENCODED_BYTES] = TREE_HEIGHT_MAX + 1;
-        assert!(Root::decode(&high).is_err());
+        let stored = root.stored();
+        assert_eq!(Root::from_stored(&stored), Ok(root));
+        assert_eq!((stored.page, stored.height), (page, 2));
+        let high = pages::Root { height: TREE_HEIGHT_MAX + 1, ..stored };
+        assert!(Root::from_stored(&high).is_err());
+        let mut later = stored;
+        later.aggregate[Aggregate::ENCODED_BYTES] = 1;
+        assert!(Root::from_stored(&later).is_err());
+    }
+
+    #[test]
+    fn a_child_that_lies_nowhere_is_refused() {
+        let page = PageRef { unit: 3, units: 1, stored: 100, logical: 300, checksum: 7 };
+        let child = Child { at: page, total: Aggregate::EMPTY };
+        assert!(Child::decode(&child.encode()).is_err(), "unit 3 is a superblock's");
+        let child = Child { at: PageRef { unit: 4, ..page }, ..child };
+        assert_eq!(Child::decode(&child.encode()), Ok(child));
+        assert!(Child::decode(&child.encode()[1..]).is_err());
     }
 }

@@ -127,14 +127,13 @@ impl<I: Iterator<Item = Change>> Merge<I> {
     /// [`Damaged`] ends the merge: the old tree cannot be read.
     pub fn step(
         &mut self,
-        pages: &dyn Pages,
-        sink: &mut dyn PageSink,
+        file: &mut dyn PageSink,
         replaced: &mut Replaced<'_>,
         budget: usize,
     ) -> Result<Step, Damaged> {
         let mut left = budget;
         loop {
-            match self.unit(pages, sink, replaced, left) {
+            match self.unit(file, replaced, left) {
                 Ok(Unit::Cost(cost)) if cost >= left => return Ok(Step::Paused),
                 Ok(Unit::Cost(cost)) => left -= cost,
                 Ok(Unit::Done(root)) => return Ok(Step::Done(root)),
@@ -146,13 +145,12 @@ impl<I: Iterator<Item = Change>> Merge<I> {
 
     fn unit(
         &mut self,
-        pages: &dyn Pages,
-        sink: &mut dyn PageSink,
+        file: &mut dyn PageSink,
         replaced: &mut Replaced<'_>,
         left: usize,
     ) -> Result<Unit, Stop> {
         if let Some(level) = self.levels.iter().position(Level::is_due) {
-            return Ok(self.write(level, sink));
+            return Ok(self.write(level, file));
         }
         if let Some(leaf) = self.leaf.take() {
             return self.merge_leaf(leaf, replaced, left);
@@ -162,7 +160,7 @@ impl<I: Iterator<Item = Change>> Merge<I> {
                 self.path.pop();
                 Ok(Unit::Cost(0))
             }
-            Some(_) => self.next_child(pages, sink),
+            Some(_) => self.next_child(file),
             None if self.changes.peek().is_some() => Ok(self.append(replaced, left)),
             None => Ok(self.finish()),
         }
@@ -170,13 +168,13 @@ impl<I: Iterator<Item = Change>> Merge<I> {
 
     // --- what is old ----------------------------------------------------------------------
 
-    fn next_child(&mut self, pages: &dyn Pages, sink: &mut dyn PageSink) -> Result<Unit, Stop> {
+    fn next_child(&mut self, file: &mut dyn PageSink) -> Result<Unit, Stop> {
         let branch = self.path.last().expect("a branch is gone through");
         let (child, level) = (branch.child(branch.next)?, branch.level - 1);
         let lower = branch.lower_of(branch.next)?;
         let upper = branch.upper_of(branch.next)?;
         match self.fate(&child, level, upper.as_deref()) {
-            Fate::Drop => sink.free(child.at),
+            Fate::Drop => file.free(child.at),
             Fate::Keep => {
                 self.levels[0].interrupt();
                 self.put_child(usize::from(level) + 1, lower, &child);
@@ -186,11 +184,11 @@ impl<I: Iterator<Item = Change>> Merge<I> {
                 return Ok(Unit::Cost(0));
             }
             Fate::Open { is_pull } => {
-                let page = match open(pages, self.kind, child.at, level) {
-                    Err(Stop::Wanted(_)) => return Err(Stop::Wanted(self.wanted(pages)?)),
+                let page = match open(&*file, self.kind, child.at, level) {
+                    Err(Stop::Wanted(_)) => return Err(Stop::Wanted(self.wanted(&*file)?)),
                     other => other?,
                 };
-                sink.free(child.at);
+                file.free(child.at);
                 if is_pull {
                     self.levels[usize::from(level)].pull();
                 }
@@ -257,7 +255,7 @@ impl<I: Iterator<Item = Change>> Merge<I> {
             }
             let is_leaf = branch.level == 1;
             let is_read = is_touched && !(is_leaf && self.is_dropped(&child));
-            if place > branch.next && is_read && pages.page(child.at).is_none() {
+            if place > branch.next && is_read && !pages.holds(child.at) {
                 wanted.push(child.at);
             }
             if wanted.len() == PAGES_AHEAD {
@@ -368,9 +366,9 @@ impl<I: Iterator<Item = Change>> Merge<I> {
         self.levels[level].push(Item::new(&separator, &child.encode()));
     }
 
-    fn write(&mut self, level: usize, sink: &mut dyn PageSink) -> Unit {
+    fn write(&mut self, level: usize, file: &mut dyn PageSink) -> Unit {
         let packs = self.path.is_empty() && self.changes.peek().is_none();
-        let (separator, child) = self.levels[level].write(sink, &mut self.buffer, packs);
+        let (separator, child) = self.levels[level].write(file, &mut self.buffer, packs);
         self.put_child(level + 1, separator, &child);
         Unit::Cost(self.buffer.len())
     }

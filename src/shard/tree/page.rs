@@ -20,6 +20,7 @@ use super::Kind;
 use super::aggregate::{Child, measure};
 use crate::base::limits::TREE_HEIGHT_MAX;
 use crate::base::record::Malformed;
+use crate::shard::pages::PageRef;
 
 const HEADER_BYTES: usize = 8;
 const SLOT_BYTES: usize = 8;
@@ -182,16 +183,26 @@ fn heap_of(entries: usize) -> usize {
     HEADER_BYTES + SLOT_BYTES * entries
 }
 
-/// Whether `bytes` are a page of the tree `kind`, each entry of it: slots, order, values.
-///
-/// # Errors
-/// [`Malformed`] says what is wrong.
-pub fn check(bytes: &Bytes, kind: Kind) -> Result<(), Malformed> {
-    let level = bytes.first().copied().unwrap_or(0);
+/// Takes `bytes` for a page of the tree and the level that they name.
+fn open_named(bytes: &Bytes) -> Result<(Page, Kind, u8), Malformed> {
+    let Some(&[level, tag]) = bytes.first_chunk() else {
+        return Err(Malformed("a page shorter than its header"));
+    };
     if level > TREE_HEIGHT_MAX {
         return Err(Malformed("a page above the height of any tree"));
     }
-    let page = Page::open(bytes.clone(), kind, level)?;
+    let kind = Kind::of_tag(tag).ok_or(Malformed("a page of no tree"))?;
+    Ok((Page::open(bytes.clone(), kind, level)?, kind, level))
+}
+
+/// Whether `bytes` are a page of a tree, each entry of it: slots, order, values. A page file is
+/// opened with this, so that it serves nothing else. That a page is of the tree and the level
+/// that its branch says is seen by whoever reads it.
+///
+/// # Errors
+/// [`Malformed`] says what is wrong.
+pub fn check(bytes: &Bytes) -> Result<(), Malformed> {
+    let (page, kind, level) = open_named(bytes)?;
     let mut before: Option<&[u8]> = None;
     for at in 0..page.len() {
         let entry = page.entry(at)?;
@@ -202,6 +213,17 @@ pub fn check(bytes: &Bytes, kind: Kind) -> Result<(), Malformed> {
         measure(kind, level, entry.key_and_value(), entry.key().len())?;
     }
     Ok(())
+}
+
+/// The pages that this one refers to, in order; a leaf refers to none. So a walk from the roots
+/// finds what a file's pages take, and reads no leaf.
+///
+/// # Errors
+/// [`Malformed`] says what is wrong.
+pub fn references(bytes: &Bytes) -> Result<Vec<PageRef>, Malformed> {
+    let (page, _, level) = open_named(bytes)?;
+    let children = if level == 0 { 0 } else { page.len() };
+    (0..children).map(|at| page.child(at).map(|child| child.at)).collect()
 }
 
 /// Lays `items` out as a page.
@@ -244,7 +266,7 @@ mod tests {
     #[test]
     fn entries_are_found_where_they_are() {
         let bytes = page(Kind::Meta, 0, &[("", "empty"), ("b", ""), ("d", "value")]);
-        check(&bytes, Kind::Meta).expect("own layout");
+        check(&bytes).expect("own layout");
         let page = Page::open(bytes, Kind::Meta, 0).expect("own layout");
         assert_eq!(page.find(b""), Ok(Ok(0)));
         assert_eq!(page.find(b"a"), Ok(Err(1)));
@@ -278,17 +300,22 @@ mod tests {
         assert_eq!(opened(&good[..good.len() - 1]), "a slot that points out of its page");
         assert_eq!(opened(&[&good[..], &[0]].concat()), "a page whose last entry ends elsewhere");
         let unsorted = page(Kind::Meta, 0, &[("b", ""), ("a", "")]);
-        let wrong = check(&unsorted, Kind::Meta).expect_err("unsorted");
+        let wrong = check(&unsorted).expect_err("unsorted");
         assert_eq!(wrong.0, "a page whose keys are out of order");
+        let checked = |bytes: Vec<u8>| check(&bytes.into()).expect_err("damaged").0;
+        assert_eq!(checked(vec![0]), "a page shorter than its header");
+        assert_eq!(checked(with(0, TREE_HEIGHT_MAX + 1)), "a page above the height of any tree");
+        assert_eq!(checked(with(1, 9)), "a page of no tree");
         let childless = page(Kind::Meta, 1, &[("", "no child")]);
-        assert!(check(&childless, Kind::Meta).is_err());
+        assert!(check(&childless).is_err());
         let recordless = page(Kind::Current, 0, &[("a", "no record")]);
-        assert!(check(&recordless, Kind::Current).is_err());
+        assert!(check(&recordless).is_err());
     }
 
     /// Goes through all that a reader may ask of a page.
     fn use_all(bytes: &Bytes, kind: Kind) {
-        let _ = check(bytes, kind);
+        let _ = check(bytes);
+        let _ = references(bytes);
         let level = bytes.first().copied().unwrap_or(0);
         let Ok(page) = Page::open(bytes.clone(), kind, level) else { return };
         for at in 0..page.len() {

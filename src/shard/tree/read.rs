@@ -13,7 +13,7 @@ use bytes::Bytes;
 use super::Kind;
 use super::aggregate::{Aggregate, Root, measure, measure_and_hash};
 use super::page::{Entry, Page};
-use crate::base::limits::{PAGE_BYTES_MAX, PAGES_AHEAD};
+use crate::base::limits::PAGES_AHEAD;
 use crate::base::range::{KeyRange, RangeEnd};
 use crate::base::record::Malformed;
 use crate::shard::pages::{PageRef, Pages};
@@ -206,7 +206,7 @@ impl<'a> Reader<'a> {
                     let ahead = (step + 1..steps).take(PAGES_AHEAD - 1);
                     for step in ahead {
                         let child = page.child(place(step)).map_err(read)?.at;
-                        if self.pages.page(child).is_none() {
+                        if !self.pages.holds(child) {
                             wanted.push(child);
                         }
                     }
@@ -308,9 +308,6 @@ pub(super) fn damaged(page: PageRef, what: Malformed) -> Stop {
 
 /// The page at `at`, if it is in memory and what it has to be.
 pub(super) fn open(pages: &dyn Pages, kind: Kind, at: PageRef, level: u8) -> Result<Page, Stop> {
-    if at.logical as usize > PAGE_BYTES_MAX {
-        return Err(damaged(at, Malformed("a page longer than any")));
-    }
     let Some(bytes) = pages.page(at) else { return Err(Stop::Wanted(vec![at])) };
     if bytes.len() != at.logical as usize {
         return Err(damaged(at, Malformed("a page of another length than its branch says")));

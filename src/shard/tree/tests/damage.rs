@@ -73,7 +73,7 @@ fn damaged_pages_are_named_and_never_panic() {
         let mut merge = Merge::new(Kind::Current, root, Revision(0), every.into_iter());
         let mut sink = Loose(disk.clone());
         loop {
-            match merge.step(&disk, &mut sink, &mut |_, _| {}, usize::MAX) {
+            match merge.step(&mut sink, &mut |_, _| {}, usize::MAX) {
                 Ok(Step::Wanted(pages)) => disk.load(&pages),
                 Ok(Step::Paused) => {}
                 Ok(Step::Done(_)) | Err(_) => break,
@@ -85,6 +85,16 @@ fn damaged_pages_are_named_and_never_panic() {
 
 /// Frees what it is told to, twice if need be: a damaged branch may name a page twice.
 struct Loose(Disk);
+
+impl Pages for Loose {
+    fn page(&self, at: PageRef) -> Option<Bytes> {
+        self.0.page(at)
+    }
+
+    fn holds(&self, at: PageRef) -> bool {
+        self.0.holds(at)
+    }
+}
 
 impl PageSink for Loose {
     fn write(&mut self, logical: &[u8]) -> PageRef {

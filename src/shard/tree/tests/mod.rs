@@ -13,10 +13,11 @@ use std::rc::Rc;
 use super::aggregate::{Child, measure_and_hash};
 use super::page::Page;
 use super::*;
+use crate::base::limits::PAGE_LOGICAL_BYTES_MAX;
 use crate::base::prng::Prng;
 use crate::base::record::{PutFields, Record};
 use crate::base::{LeaseId, Revision, Sub};
-use crate::shard::pages::{PageRef, PageSink, Pages};
+use crate::shard::pages::{HEADER_BYTES, PageRef, PageSink, Pages, SUPERBLOCK_UNITS};
 use bytes::Bytes;
 
 /// Pages by their units, which are never used twice, and a cache of a few of them.
@@ -45,19 +46,24 @@ impl Pages for Disk {
         assert_eq!(*written, at, "a reference is what was given out");
         Some(bytes.clone())
     }
+
+    fn holds(&self, at: PageRef) -> bool {
+        self.0.borrow().cached.contains(&at.unit)
+    }
 }
 
 impl PageSink for Disk {
     fn write(&mut self, logical: &[u8]) -> PageRef {
         let inner = &mut *self.0.borrow_mut();
+        assert!(logical.len() <= PAGE_LOGICAL_BYTES_MAX, "a page of {} B", logical.len());
         inner.units += 1;
         inner.written += 1;
-        let logical_len = u32::try_from(logical.len()).unwrap();
+        let stored = u32::try_from(HEADER_BYTES + logical.len()).unwrap();
         let at = PageRef {
-            unit: inner.units,
-            units: logical_len.div_ceil(4096),
-            stored: logical_len,
-            logical: logical_len,
+            unit: SUPERBLOCK_UNITS - 1 + inner.units,
+            units: stored.div_ceil(4096),
+            stored,
+            logical: logical.len() as u32,
             checksum: crc32c::crc32c(logical),
         };
         inner.pages.insert(at.unit, (at, Bytes::copy_from_slice(logical)));
@@ -135,7 +141,7 @@ fn merge(
     let mut sink = disk.clone();
     let root = loop {
         let mut replaced = |key: &Bytes, value: Option<Bytes>| old.push((key.clone(), value));
-        match merge.step(disk, &mut sink, &mut replaced, budget).expect("an intact tree") {
+        match merge.step(&mut sink, &mut replaced, budget).expect("an intact tree") {
             Step::Paused => {}
             Step::Wanted(pages) => disk.load(&pages),
             Step::Done(root) => break root,
@@ -173,7 +179,7 @@ fn check_below(
     let (at, bytes) = &inner.pages[&child.at.unit];
     assert_eq!(*at, child.at);
     assert!(reached.insert(at.unit), "a page has one parent");
-    check(bytes, kind).expect("a page that was written");
+    check(bytes).expect("a page that was written");
     let page = Page::open(bytes.clone(), kind, level).expect("a page of its level");
     let mut total = Aggregate::EMPTY;
     for place in 0..page.len() {

@@ -49,11 +49,11 @@ fn what_is_appended_leaves_full_leaves_behind() {
     }
     let sizes = leaves(&disk, Kind::Undo, root);
     let (last, full) = sizes.split_last().unwrap();
-    assert!(full.len() > 40 && last.1 <= 64 << 10);
+    assert!(full.len() > 40 && last.1 <= Kind::Undo.page_bytes(0));
     assert!(full.iter().all(|(_, bytes)| *bytes > 63 << 10), "{sizes:?}");
     assert_eq!(first_and_last(&disk, root), (2, 7_701));
     // A full last leaf is not read again.
-    let room = (64 << 10) - last.1;
+    let room = Kind::Undo.page_bytes(0) - last.1;
     let one = entries(9_000, 1, 300);
     let cost = 8 + 12 + one[0].value.as_ref().unwrap().len();
     let root = append(&disk, root, entries(9_000, (room / cost) as i64, 300));
