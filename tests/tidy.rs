@@ -13,8 +13,9 @@ const FILE_LINES_MAX: usize = 1_000;
 const FUNCTION_LINES_MAX: usize = 70;
 const LINE_COLUMNS_MAX: usize = 100;
 /// Packages in Cargo.lock, build and tests included. It only shrinks, or says why it grew:
-/// hdrhistogram and what its log format needs (deflate, a parser) are six.
-const PACKAGES_MAX: usize = 223;
+/// hdrhistogram and what its log format needs (deflate, a parser) are six; zstd and what builds
+/// its sources are four.
+const PACKAGES_MAX: usize = 227;
 
 /// Functions above the bar, each with its reason.
 const LONG_FUNCTIONS: [(&str, &str, &str); 0] = [];

@@ -134,6 +134,27 @@ pub const WAL_RUN_BYTES_MAX: u64 = 1 << 20;
 pub const WAL_SCAN_BYTES: usize = 256 << 10;
 /// Damaged frames that recovery remembers to name them. More of them stay without a name.
 pub const WAL_DAMAGE_NAMED_MAX: usize = 1024;
+/// A page as it is handed in. A larger one is a bug of the sender; a reference to one is refused.
+/// The longest hold a key twice, beside its version and within it, or are branches of two keys,
+/// and no key and value come in that are longer together than a message. A unit is for the rest.
+pub const PAGE_LOGICAL_BYTES_MAX: usize =
+    2 * (REQUEST_BYTES_CEILING + REQUEST_OVERHEAD_BYTES) + 4096;
+/// Units of 4 KiB that a page takes on disk. A reference to a larger one is refused.
+pub const PAGE_UNITS_MAX: u32 = (PAGE_LOGICAL_BYTES_MAX / 4096) as u32 + 1;
+/// Reads in flight per page file. The next one waits.
+pub const PAGE_READS_IN_FLIGHT_MAX: usize = 32;
+/// Pages that are wished for at a time per page file. One more is to be asked for again.
+pub const PAGE_WISHES_MAX: usize = 4_096;
+/// Writes of pages in flight per page file. The next one waits.
+pub const PAGE_WRITES_IN_FLIGHT_MAX: usize = 16;
+/// Bytes of pages that wait to be written. Above it the checkpoint pauses.
+pub const PAGE_QUEUE_BYTES_MAX: usize = 4 << 20;
+/// Extents that one slice of work behind a checkpoint makes free.
+pub const PAGE_CLEAR_SLICE: usize = 256;
+/// Cuts and punches in flight per page file. The next one waits.
+pub const PAGE_TRIMS_IN_FLIGHT_MAX: usize = 4;
+/// Shortest free run, in units of 4 KiB, whose space is given back.
+pub const PAGE_PUNCH_UNITS_MIN: u32 = 256;
 /// An idle leader stamps `durable_upto` this long after its last batch.
 pub const STAMP_IDLE_MS: u64 = 10;
 /// Mail from one core to another. A full box makes the sender keep it and try again.
@@ -189,6 +210,21 @@ pub const LEASE_TTL_MAX_S: i64 = 9_000_000_000;
 pub const LOG_FIELD_BYTES_MAX: usize = 8 << 10;
 /// Memory that the quota counts for each version beside its bytes.
 pub const RECORD_OVERHEAD_BYTES: u64 = 128;
+/// Units of 4 KiB of a leaf of `current` that does not compress. An entry above half of it gets a
+/// leaf of its own.
+pub const CURRENT_LEAF_UNITS: usize = 32;
+/// The same of a leaf of the other trees.
+pub const LEAF_UNITS: usize = 16;
+/// The same of a branch of any tree. Two children stand in one branch, however long their keys.
+pub const BRANCH_UNITS: usize = 8;
+/// Levels of branches over a tree's leaves. A higher root is damaged.
+pub const TREE_HEIGHT_MAX: u8 = 32;
+/// Pages that a reader or a merge asks for at once; the first of them is the one that it needs.
+pub const PAGES_AHEAD: usize = 16;
+/// Changes that a merge looks ahead to see which pages they touch.
+pub const MERGE_AHEAD_CHANGES: usize = 1_024;
+/// Untouched pages that a merge rewrites to fill an underfull one before it; then it stays so.
+pub const MERGE_PULLS_MAX: usize = 6;
 
 /// Our client: receive window of a stream and of a connection, given back at the half.
 pub const CLIENT_WINDOW_BYTES: u32 = 16 << 20;
@@ -208,3 +244,5 @@ const _: () = assert!((ENTRY_BYTES_MAX * 4) < SEGMENT_BYTES as usize);
 // One operation of the largest request must fit the quota of an entry with its header.
 const _: () = assert!(REQUEST_BYTES_CEILING + REQUEST_OVERHEAD_BYTES < ENTRY_BYTES_MAX * 4);
 const _: () = assert!(REQUEST_BYTES_MAX <= REQUEST_BYTES_CEILING);
+// A page that does not compress takes its header beside its bytes, and no more than its units.
+const _: () = assert!(PAGE_LOGICAL_BYTES_MAX.is_multiple_of(4096));

@@ -9,4 +9,6 @@
 pub mod eval;
 pub mod memtable;
 pub mod mvcc;
+pub mod pages;
+pub mod tree;
 pub mod wal;

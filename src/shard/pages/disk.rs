@@ -1,0 +1,155 @@
+//! What a page file asks of a disk, and what a disk answers. `runtime` and `sim` carry it out.
+
+use std::fmt;
+
+use crate::base::ShardId;
+use crate::base::block::Blocks;
+use crate::shard::wal::DiskFault;
+
+use super::allocator::Overlap;
+use super::extent::{Extent, PageRef};
+use super::image::Damage;
+
+/// One page file, named `shards/<shard>.pages` in the data directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FileId(pub ShardId);
+
+impl FileId {
+    /// The file's name inside the `shards` directory.
+    #[must_use]
+    pub fn file_name(self) -> String {
+        format!("{}.pages", self.0)
+    }
+}
+
+impl fmt::Display for FileId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "shards/{}.pages", self.0)
+    }
+}
+
+/// Names an operation until it is done. Never used twice by one page file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Token(pub u64);
+
+/// Gives every operation its token.
+#[derive(Debug, Default)]
+pub(super) struct Tokens(u64);
+
+impl Tokens {
+    pub(super) fn take(&mut self) -> Token {
+        self.0 += 1;
+        Token(self.0)
+    }
+}
+
+/// One operation with its token. Operations of different tokens may run and end in any order;
+/// the page file waits where order matters. The file exists, and its name is durable, before
+/// the first one.
+#[derive(Debug)]
+pub struct DiskOp {
+    /// What to answer with.
+    pub token: Token,
+    /// What to do.
+    pub action: Action,
+}
+
+/// What to do with the file. Offsets and lengths are multiples of 4 KiB.
+#[derive(Debug)]
+pub enum Action {
+    /// Read, past any cache: as many bytes as there are, fewer only at the file's end.
+    Read {
+        /// Where.
+        extent: Extent,
+    },
+    /// Write, beyond the file's end too. Need not be durable when done.
+    Write {
+        /// Where, in units.
+        unit: u32,
+        /// What; the padding is part of it.
+        blocks: Blocks,
+    },
+    /// Make what was written, and the file's length, durable: fdatasync.
+    Sync,
+    /// Cut the file to this many units. Need not be durable when done.
+    Cut {
+        /// Its new length.
+        units: u32,
+    },
+    /// Give the space of a free run back; it then reads as zeros. On a filesystem that cannot
+    /// it is done when nothing was done. Need not be durable when done.
+    Punch {
+        /// The run.
+        extent: Extent,
+    },
+}
+
+/// The page file can no longer be relied upon: the member has to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// An operation failed. It is final: what is on the disk is unknown, and asking again could
+    /// report success over lost data.
+    Failed {
+        /// On which file.
+        file: FileId,
+        /// What failed, as a noun.
+        what: &'static str,
+        /// Where; none: the file as a whole.
+        at: Option<Extent>,
+        /// Why.
+        cause: DiskFault,
+    },
+    /// Two pages lie in one place, or one outside the file: the references are wrong.
+    Overlap {
+        /// In which file.
+        file: FileId,
+        /// Which pages.
+        overlap: Overlap,
+    },
+    /// A page is not what was written. It is not served.
+    Damaged {
+        /// In which file.
+        file: FileId,
+        /// Which page.
+        at: PageRef,
+        /// What is wrong with it.
+        damage: Damage,
+    },
+}
+
+/// What to do about a file that cannot be relied upon.
+const REMEDY: &str = "in a cluster, remove the member and add it again with an empty data \
+     directory; a single member's data directory has to be restored from a snapshot";
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Fault::Failed { file, what, at, cause } => {
+                write!(f, "a {what} of {file} failed")?;
+                if let Some(extent) = at {
+                    write!(f, ", {extent}")?;
+                }
+                write!(
+                    f,
+                    ": {cause}; what is on the disk is unknown, so this member stops; see to the \
+                     disk, then start it again"
+                )
+            }
+            Fault::Overlap { file, overlap } => {
+                write!(
+                    f,
+                    "{file}: {overlap}; this member stops, since writing could destroy \
+                 a page; {REMEDY}"
+                )
+            }
+            Fault::Damaged { file, at, damage } => write!(
+                f,
+                "{file}: the page of {} is damaged: {damage}; this member stops, since it would \
+                 answer from it; see to the disk; {REMEDY}",
+                at.extent()
+            ),
+        }
+    }
+}
+
+impl std::error::Error for Fault {}
