@@ -8,8 +8,9 @@ use std::hint::black_box;
 use bytes::Bytes;
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use ringbolt::base::{RaftIndex, Term, Tick};
+use ringbolt::shard::disk::DiskFault;
 use ringbolt::shard::wal::{
-    Action, ChainPoint, DiskFault, DiskOp, Entry, Known, Layout, Medium, SegmentId, Wal, recover,
+    Action, ChainPoint, DiskOp, Entry, Known, Layout, Medium, SegmentId, Wal, recover,
 };
 
 const RECORD_BYTES: usize = 256;

@@ -167,6 +167,10 @@ pub const STEPS_PER_TURN: usize = 4;
 pub const HEARTBEAT_MS: u64 = 100;
 /// The same in the first second of an executor.
 pub const HEARTBEAT_FIRST_MS: u64 = 5;
+/// Timers of a core's connections that end at once; the rest waits for the next slice.
+pub const NAPS_PER_SLICE: usize = 64;
+/// Pause between two slices of them, for everything else.
+pub const NAPS_PAUSE_MS: u64 = 1;
 /// Entries of the log's ring; more writes and syncs than this are never in flight.
 pub const RING_DEPTH: u32 = 256;
 /// Entries of each of an executor's rings. The kernel finds what is to be canceled in a table of

@@ -154,14 +154,6 @@ impl LeaseTable {
         due.into_iter().map(|(_, id)| id).collect()
     }
 
-    /// Whether the lease's deadline has come. This is to be asked once more under the latch.
-    #[must_use]
-    pub fn is_due(&self, id: LeaseId, now: Tick) -> bool {
-        self.leases.get(&id).is_some_and(|lease| {
-            lease.going.is_none() && lease.deadline().is_some_and(|deadline| deadline <= now)
-        })
-    }
-
     /// When to look for leases that are due: not later than the next one is.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Tick> {
@@ -169,10 +161,11 @@ impl LeaseTable {
     }
 
     /// The end of the lease is decided and on its way: no renewal until the outcome is known.
-    /// False if it was to expire and another core has just renewed it: then it stays.
+    /// False if it was to expire and is not due, as when another core has just renewed it, or a
+    /// lease of its name is only on its way: then it stays.
     #[must_use]
     pub fn mark_going(&mut self, id: LeaseId, cause: Cause, now: Tick) -> bool {
-        let Some(lease) = self.leases.get_mut(&id) else { return true };
+        let Some(lease) = self.leases.get_mut(&id) else { return cause == Cause::Revoked };
         assert!(lease.going.is_none(), "a lease ends once");
         let deadline = lease.line.deadline();
         match cause {

@@ -327,9 +327,6 @@ impl Leader {
         }
         for id in ids {
             let keys = operation.gathered.lease_keys(*id)?;
-            if origin.is_none() && !self.is_due(*id, here.now) {
-                continue;
-            }
             if !self.lease_stands(*id) {
                 if let Some(origin) = origin {
                     let reply = Err(Reject::LeaseNotFound);
@@ -340,6 +337,7 @@ impl Leader {
                 continue;
             }
             let cause = if origin.is_some() { Cause::Revoked } else { Cause::Expired };
+            // What was renewed since it was found due stays.
             if !self.mark_going(*id, cause, here.now) {
                 continue;
             }

@@ -23,7 +23,8 @@ use crate::base::block::{BLOCK_BYTES, Blocks};
 use crate::base::limits::RING_DEPTH;
 use crate::base::metrics::{Counter, Histogram};
 use crate::config::WalSync;
-use crate::shard::wal::{Action, DiskFault, DiskOp, SegmentId, Token};
+use crate::shard::disk::{DiskFault, Token};
+use crate::shard::wal::{Action, DiskOp, SegmentId};
 
 /// The sync behind a write has the write's token with this bit.
 const SYNC_BIT: u64 = 1 << 63;

@@ -3,6 +3,9 @@
 //! The executor looks at each of its timers whenever it parks, and registers one anew at each poll
 //! that finds it pending. With a timer per connection both are dear: so naps stand in a queue of
 //! our own, and the executor knows the first of them alone.
+//!
+//! Thousands of naps may end at one moment, as those of connections do that keep house together.
+//! They are woken in slices with a pause between, in which requests have their turn.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -16,12 +19,15 @@ use glommio::timer::Timer;
 
 use super::clock::Clock;
 use crate::base::Tick;
+use crate::base::limits::{NAPS_PAUSE_MS, NAPS_PER_SLICE};
 
 /// The naps of one core, driven by one of its tasks.
 pub(super) struct Naps {
     clock: Clock,
     waiting: RefCell<BTreeMap<(Tick, u64), Waker>>,
     next: Cell<u64>,
+    /// No slice begins before.
+    paused_until: Cell<Tick>,
     /// When the driver wakes, and the executor's timer for it.
     timer: RefCell<Option<(Tick, Timer)>>,
     driver: RefCell<Option<Waker>>,
@@ -33,6 +39,7 @@ impl Naps {
             clock,
             waiting: RefCell::default(),
             next: Cell::new(0),
+            paused_until: Cell::new(Tick(0)),
             timer: RefCell::default(),
             driver: RefCell::default(),
         })
@@ -44,20 +51,26 @@ impl Naps {
         Nap { at, number, naps: Rc::clone(self) }
     }
 
-    /// Wakes whoever's time has come: the driver's first act.
+    /// Wakes those whose time has come, a slice of them at most: the driver's first act.
     pub(super) fn fire(&self) {
         let now = self.clock.now();
-        // A waker may own the last of a task, whose naps end with it: not while the queue is held.
-        while let Some(waker) = self.take_due(now) {
+        if now < self.paused_until.get() {
+            return;
+        }
+        for _ in 0..NAPS_PER_SLICE {
+            // A waker may own the last of a task, whose naps end with it: not while the queue is
+            // held.
+            let Some(waker) = self.take_due(now) else { return };
             waker.wake();
         }
+        self.paused_until.set(now.plus_ms(NAPS_PAUSE_MS));
     }
 
     /// Wakes the driver at the first nap's end, at `at` the latest: its last act before it sleeps.
     pub(super) fn arm(&self, cx: &mut Context<'_>, at: Tick) {
         *self.driver.borrow_mut() = Some(cx.waker().clone());
         let first = self.waiting.borrow().first_key_value().map(|(key, _)| key.0);
-        let at = first.map_or(at, |first| first.min(at));
+        let at = first.map_or(at, |first| first.max(self.paused_until.get()).min(at));
         let now = self.clock.now();
         let mut timer = self.timer.borrow_mut();
         // One that ends earlier is kept: it is cheaper to wake once for nothing.
@@ -114,5 +127,53 @@ impl Drop for Nap {
     fn drop(&mut self) {
         let waker = self.naps.waiting.borrow_mut().remove(&(self.at, self.number));
         drop(waker);
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "naps end in real time")]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Wake;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Count(AtomicUsize);
+
+    impl Wake for Count {
+        fn wake(self: Arc<Count>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn naps_end_in_slices_and_those_that_are_dropped_do_not() {
+        let clock = Clock::new();
+        let naps = Naps::new(clock);
+        let count = Arc::new(Count::default());
+        let woken = || count.0.load(Ordering::Relaxed);
+        let waker = Waker::from(Arc::clone(&count));
+        let mut cx = Context::from_waker(&waker);
+        let at = clock.now().plus_ms(5);
+        let mut all: Vec<Nap> = (0..2 * NAPS_PER_SLICE).map(|_| naps.until(at)).collect();
+        all.push(naps.until(at.plus_ms(3_600_000)));
+        for nap in &mut all {
+            // Polled again, as connections are, it still waits in one place.
+            assert!(Pin::new(&mut *nap).poll(&mut cx).is_pending());
+            assert!(Pin::new(nap).poll(&mut cx).is_pending());
+        }
+        naps.fire();
+        assert_eq!(woken(), 0, "before its time");
+        drop(all.remove(0));
+        std::thread::sleep(Duration::from_millis(6));
+        naps.fire();
+        assert_eq!(woken(), NAPS_PER_SLICE);
+        std::thread::sleep(Duration::from_millis(NAPS_PAUSE_MS + 1));
+        naps.fire();
+        assert_eq!(woken(), 2 * NAPS_PER_SLICE - 1, "one was dropped, one is not due");
+        assert!(Pin::new(&mut all[0]).poll(&mut cx).is_ready());
+        assert_eq!(naps.waiting.borrow().len(), 1);
     }
 }

@@ -6,7 +6,8 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::base::block::BLOCK_BYTES;
-use crate::shard::wal::{DiskFault, Medium, SegmentId};
+use crate::shard::disk::DiskFault;
+use crate::shard::wal::{Medium, SegmentId};
 
 /// The `wal` folder of a data directory.
 #[derive(Debug)]

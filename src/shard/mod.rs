@@ -6,6 +6,7 @@
 //! Must not: do I/O; read a clock; know other shards.
 //! Tests: in its rooms.
 
+pub mod disk;
 pub mod eval;
 pub mod memtable;
 pub mod mvcc;

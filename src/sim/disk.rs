@@ -8,7 +8,8 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use crate::base::prng::Prng;
-use crate::shard::wal::{Action, DiskFault, DiskOp, Medium, SegmentId, Token};
+use crate::shard::disk::{DiskFault, Token};
+use crate::shard::wal::{Action, DiskOp, Medium, SegmentId};
 
 const SECTOR_BYTES: usize = 512;
 

@@ -17,7 +17,8 @@ use crate::base::prng::Prng;
 use crate::base::shared::Position;
 use crate::base::{CoreId, LeaseId, Revision, Tick};
 use crate::node::{Input, Topology};
-use crate::shard::wal::{DiskFault, Token, Verdict};
+use crate::shard::disk::{DiskFault, Token};
+use crate::shard::wal::Verdict;
 use crate::wire::call::{CallId, Reply, Request};
 
 const US: u64 = 1_000;

@@ -162,6 +162,18 @@ mod tests {
     }
 
     #[test]
+    fn a_server_that_was_gone_is_followed_to_its_next_process() {
+        let mut meter = CostMeter::new("a:1", Some(7));
+        meter.sample(Tick(1), sample(10_000, 50, 9000, 3));
+        meter.missed();
+        meter.follow(8);
+        meter.sample(Tick(1).plus_ms(2000), sample(200, 50, 30, 4));
+        let cost = meter.finish();
+        assert_eq!((cost.pid, cost.missed_samples, cost.restarted), (Some(8), 1, true));
+        assert_eq!(cost.cpu_us, 200_000);
+    }
+
+    #[test]
     fn syncs_are_the_difference_of_two_scrapes() {
         let text = |count: &str| {
             format!(

@@ -103,11 +103,6 @@ impl Leader {
         true
     }
 
-    /// Whether a lease's deadline has passed, looked at under the latch.
-    pub(in crate::node) fn is_due(&self, id: LeaseId, now: Tick) -> bool {
-        self.leases.is_due(id, now)
-    }
-
     /// Whether a lease exists, grants and ends that are decided included.
     pub(in crate::node) fn lease_stands(&self, id: LeaseId) -> bool {
         let exists = self.leases.contains(id) || self.granting.contains(&id);
@@ -119,7 +114,8 @@ impl Leader {
         self.granting.contains(&id) || self.going.contains(&id)
     }
 
-    /// Decides that a lease ends. False if it was to expire and has just been renewed.
+    /// Decides that a lease ends. False if it was to expire and its deadline has not passed,
+    /// looked at under the latch.
     pub(in crate::node) fn mark_going(&mut self, id: LeaseId, cause: Cause, now: Tick) -> bool {
         let goes = self.leases.mark_going(id, cause, now);
         if goes {

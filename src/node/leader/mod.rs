@@ -30,8 +30,9 @@ use crate::node::coordinator::{Coordinator, Kind, Physical};
 use crate::node::mail::{Mail, Origin, Rests};
 use crate::node::{Here, NodeConfig, Outbox, Topology};
 use crate::orderer::{Committed, GroupConfig, LogEntry, Orderer, Prepared, RecoveredEntry};
+use crate::shard::disk::{DiskFault, Token};
 use crate::shard::eval::Conditions;
-use crate::shard::wal::{self, Corrupt, DiskFault, Known, Layout, Medium, Recovered, Token, Wal};
+use crate::shard::wal::{self, Corrupt, Known, Layout, Medium, Recovered, Wal};
 use crate::wire::call::{Answer, Request, StatusAnswer};
 
 use compaction::Cut;

@@ -17,9 +17,9 @@ use crate::base::block::Blocks;
 use crate::base::limits::{
     PAGE_QUEUE_BYTES_MAX, PAGE_TRIMS_IN_FLIGHT_MAX, PAGE_WRITES_IN_FLIGHT_MAX,
 };
-use crate::shard::wal::DiskFault;
+use crate::shard::disk::{DiskFault, Token, Tokens};
 
-use super::disk::{Action, DiskOp, Token, Tokens};
+use super::disk::{Action, DiskOp};
 use super::extent::{Extent, PageRef};
 use super::superblock::Superblock;
 

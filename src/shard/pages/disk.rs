@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::base::ShardId;
 use crate::base::block::Blocks;
-use crate::shard::wal::DiskFault;
+use crate::shard::disk::{DiskFault, REMEDY, Token};
 
 use super::allocator::Overlap;
 use super::extent::{Extent, PageRef};
@@ -25,21 +25,6 @@ impl FileId {
 impl fmt::Display for FileId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "shards/{}.pages", self.0)
-    }
-}
-
-/// Names an operation until it is done. Never used twice by one page file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Token(pub u64);
-
-/// Gives every operation its token.
-#[derive(Debug, Default)]
-pub(super) struct Tokens(u64);
-
-impl Tokens {
-    pub(super) fn take(&mut self) -> Token {
-        self.0 += 1;
-        Token(self.0)
     }
 }
 
@@ -116,10 +101,6 @@ pub enum Fault {
         damage: Damage,
     },
 }
-
-/// What to do about a file that cannot be relied upon.
-const REMEDY: &str = "in a cluster, remove the member and add it again with an empty data \
-     directory; a single member's data directory has to be restored from a snapshot";
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -5,12 +5,12 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 
 use crate::base::limits::{PAGE_CLEAR_SLICE, PAGE_PUNCH_UNITS_MIN};
-use crate::shard::wal::DiskFault;
+use crate::shard::disk::{DiskFault, Token, Tokens};
 
 use super::allocator::Allocator;
 use super::cache::Cache;
 use super::checkpoint::{Checkpoint, Ended, Failed, Stage};
-use super::disk::{Action, DiskOp, Fault, FileId, Token, Tokens};
+use super::disk::{Action, DiskOp, Fault, FileId};
 use super::extent::{Extent, PageRef, UNIT_BYTES};
 use super::image::{Codec, Damage, Place};
 use super::reader::{Purpose, Reader};

@@ -39,7 +39,7 @@ use bytes::Bytes;
 use crate::base::record::Malformed;
 
 pub use allocator::{Allocator, Overlap};
-pub use disk::{Action, DiskOp, Fault, FileId, Token};
+pub use disk::{Action, DiskOp, Fault, FileId};
 pub use extent::{BadRef, Extent, PageRef, SUPERBLOCK_UNITS, UNIT_BYTES};
 pub use file::{Done, PageFile, Read};
 pub use image::{Codec, Damage, HEADER_BYTES, Packed, Place};

@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::base::limits::{PAGE_READS_IN_FLIGHT_MAX, PAGE_WISHES_MAX};
+use crate::shard::disk::{Token, Tokens};
 
-use super::disk::{Action, DiskOp, Token, Tokens};
+use super::disk::{Action, DiskOp};
 use super::extent::PageRef;
 
 /// Why a page is read.

@@ -36,6 +36,7 @@ use bytes::Buf;
 
 use crate::base::block::{BLOCK_BYTES, Blocks};
 use crate::base::{RaftIndex, Revision, ShardId, Term};
+use crate::shard::disk::{NO_START, REMEDY};
 use crate::shard::wal::ChainPoint;
 
 use super::disk::FileId;
@@ -328,17 +329,13 @@ pub enum Refusal {
     },
 }
 
-const REMEDY: &str = "this member does not start, since it would forget what it acknowledged; \
-     in a cluster, remove it and add it again with an empty data directory; a single member's \
-     data directory has to be restored from a snapshot";
-
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Refusal::Damaged { file } => write!(
                 f,
                 "{file}: none of the superblocks in its first {HEAD_BYTES} B is intact; put the \
-                 file back if it was replaced; else {REMEDY}"
+                 file back if it was replaced; else {NO_START}; {REMEDY}"
             ),
             Refusal::Foreign { file, found, expected } => write!(
                 f,
@@ -353,7 +350,7 @@ impl fmt::Display for Refusal {
             Refusal::Cut { file, bytes, expected } => write!(
                 f,
                 "{file} ends at {bytes} B, though its pages reach up to {expected} B; put the \
-                 whole file back if it was copied; else {REMEDY}"
+                 whole file back if it was copied; else {NO_START}; {REMEDY}"
             ),
         }
     }

@@ -16,7 +16,8 @@ use super::*;
 use crate::base::block::Blocks;
 use crate::base::prng::Prng;
 use crate::base::{RaftIndex, Revision, ShardId, Term, Tick};
-use crate::shard::wal::{ChainPoint, DiskFault};
+use crate::shard::disk::DiskFault;
+use crate::shard::wal::ChainPoint;
 
 const SECTOR_BYTES: usize = 512;
 const UNIT: usize = UNIT_BYTES as usize;

@@ -9,7 +9,7 @@ use crate::base::limits::MERGE_PULLS_MAX;
 use crate::shard::pages::PageSink;
 
 /// Pages of at least this fill, in percent, are left as they are.
-const FILL_MIN_PERCENT: usize = 85;
+const FILL_MIN_PERCENT: usize = 86;
 /// What is packed in a row is filled up to this, so that the next change finds room.
 const FILL_TARGET_PERCENT: usize = 94;
 /// Pages' worth of entries that waits at most: what an overflow is spread over, and a page.

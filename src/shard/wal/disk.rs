@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::base::block::Blocks;
+use crate::shard::disk::{DiskFault, Token};
 
 /// One segment file, named `wal/<lane>-<sequence>.seg` in the data directory, both in decimal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -51,10 +52,6 @@ impl fmt::Display for Location {
     }
 }
 
-/// Names an operation until it is done. Never used twice by one `Wal`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Token(pub u64);
-
 /// One operation with its token. Operations of different tokens may run and end in any order.
 #[derive(Debug)]
 pub struct DiskOp {
@@ -95,27 +92,6 @@ pub enum Action {
     },
     /// Remove the file, if it is there, and make that durable: unlink, then sync the directory.
     Delete,
-}
-
-/// Why a disk did not do what it was asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DiskFault {
-    /// No space, or no quota, is left.
-    NoSpace,
-    /// Fewer bytes were written or read than asked for.
-    Short,
-    /// Any other error, by its number.
-    Os(i32),
-}
-
-impl fmt::Display for DiskFault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            DiskFault::NoSpace => write!(f, "no space is left"),
-            DiskFault::Short => write!(f, "fewer bytes were transferred than asked for"),
-            DiskFault::Os(errno) => write!(f, "error {errno} of the operating system"),
-        }
-    }
 }
 
 /// An operation failed. It is final: the bytes' fate is unknown, and asking again could report

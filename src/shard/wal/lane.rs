@@ -17,20 +17,10 @@ use crate::base::RaftIndex;
 use crate::base::block::Blocks;
 use crate::base::limits::{SEGMENTS_AHEAD, WAL_SEGMENTS_SPARE, WAL_ZERO_SLICE_BYTES};
 
-use super::disk::{Action, DiskFault, DiskOp, Fault, SegmentId, Token};
+use super::disk::{Action, DiskOp, Fault, SegmentId};
 use super::frame::HardState;
 use super::scan::SegmentState;
-
-/// Gives every operation its token.
-#[derive(Debug, Default)]
-pub(super) struct Tokens(u64);
-
-impl Tokens {
-    pub(super) fn take(&mut self) -> Token {
-        self.0 += 1;
-        Token(self.0)
-    }
-}
+use crate::shard::disk::{DiskFault, Token, Tokens};
 
 /// Up to where the log needs no frame any more.
 #[derive(Clone, Copy, Debug)]

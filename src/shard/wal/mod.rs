@@ -40,15 +40,16 @@ use crate::base::limits::{
     WAL_RUN_BYTES_MAX,
 };
 use crate::base::{RaftIndex, Term, Tick};
+use crate::shard::disk::{DiskFault, Token, Tokens};
 
 pub use chain::ChainPoint;
-pub use disk::{Action, DiskFault, DiskOp, Fault, Location, Medium, SegmentId, Token};
+pub use disk::{Action, DiskOp, Fault, Location, Medium, SegmentId};
 pub use frame::{Chunks, Entry, FRAME_BYTES_MAX, HardState};
 pub use recovery::{Corrupt, Known, Recovered, Verdict, recover};
 
 use chain::Chain;
 use frame::{Head, Kind, Place};
-use lane::{Done, Lane, Released, Tokens};
+use lane::{Done, Lane, Released};
 
 /// How a log is laid out from now on. What it finds on disk may be laid out otherwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -39,9 +39,10 @@ use crate::base::block::BLOCK_BYTES;
 use crate::base::limits::WAL_LANES_MAX;
 
 use super::chain::{Chain, ChainPoint};
-use super::disk::{DiskFault, Location, Medium, SegmentId};
+use super::disk::{Location, Medium, SegmentId};
 use super::frame::{self, Entry, FRAME_BYTES_MAX, Glance, HardState, Kind, Place, Unfit};
 use super::scan::{Found, LaneScan, SegmentState, Stop};
+use crate::shard::disk::{DiskFault, NO_START, REMEDY};
 
 /// What the member knows about its log from elsewhere.
 #[derive(Clone, Copy, Debug)]
@@ -411,11 +412,6 @@ impl From<Stop> for Corrupt {
     }
 }
 
-/// What to do about a log that cannot be started from.
-const REMEDY: &str = "this member does not start, since it would forget what it acknowledged; \
-     in a cluster, remove it and add it again with an empty data directory; a single member's \
-     data directory has to be restored from a snapshot";
-
 impl fmt::Display for Corrupt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -427,21 +423,24 @@ impl fmt::Display for Corrupt {
                 write!(
                     f,
                     ", though the log was durable up to entry {durable_upto} by the word of \
-                     {witness}: {REMEDY}"
+                     {witness}: {NO_START}; {REMEDY}"
                 )
             }
             Corrupt::Gap { segment } => write!(
                 f,
                 "{segment} is missing between two others of its lane; put the file back if it \
-                 was moved; else {REMEDY}"
+                 was moved; else {NO_START}; {REMEDY}"
             ),
             Corrupt::Empty => write!(
                 f,
                 "wal holds not one intact frame of this data directory, though the log was in \
-                 use; put its files back if they were moved; else {REMEDY}"
+                 use; put its files back if they were moved; else {NO_START}; {REMEDY}"
             ),
             Corrupt::Unreadable { at: Some(at), cause } => {
-                write!(f, "{at}: the log cannot be read: {cause}; see to the disk; {REMEDY}")
+                write!(
+                    f,
+                    "{at}: the log cannot be read: {cause}; see to the disk; {NO_START}; {REMEDY}"
+                )
             }
             Corrupt::Unreadable { at: None, cause } => write!(
                 f,

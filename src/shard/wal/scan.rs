@@ -6,8 +6,9 @@ use crate::base::RaftIndex;
 use crate::base::block::BLOCK_BYTES;
 use crate::base::limits::{SEGMENT_BYTES_MAX, WAL_DAMAGE_NAMED_MAX, WAL_SCAN_BYTES};
 
-use super::disk::{DiskFault, Location, Medium, SegmentId};
+use super::disk::{Location, Medium, SegmentId};
 use super::frame::{self, Glance, Head, Place, Preamble, Unfit};
+use crate::shard::disk::DiskFault;
 
 /// A frame whose header and table are intact.
 #[derive(Clone, Debug)]

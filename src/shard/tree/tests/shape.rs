@@ -45,7 +45,7 @@ fn leaves_stay_full_under_inserts_in_random_order() {
         let mean = fills.iter().sum::<f64>() / fills.len() as f64;
         assert!(mean >= 0.9, "{per_merge} a merge: mean fill {mean:.3}");
         let least = fills.iter().copied().fold(1.0, f64::min);
-        assert!(least > 0.84, "{per_merge} a merge: {least:.4} at least, {fills:.2?}");
+        assert!(least > 0.85, "{per_merge} a merge: {least:.4} at least, {fills:.2?}");
     }
 }
 

@@ -230,7 +230,7 @@ fn damage_has_a_sentence_that_says_where_and_what_to_do() {
         }
     };
     let plain = known(rig.base, true);
-    let remedy = "remove it and add it again";
+    let remedy = "remove this member and add it again";
     let segment = SegmentId { lane: 0, sequence: 1 };
 
     let mut disk = rig.disk.clone();
