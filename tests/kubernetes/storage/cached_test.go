@@ -12,6 +12,7 @@ import (
 	"k8s.io/apiserver/pkg/features"
 	"k8s.io/apiserver/pkg/storage"
 	"k8s.io/apiserver/pkg/storage/cacher"
+	storagefeature "k8s.io/apiserver/pkg/storage/feature"
 	storagetesting "k8s.io/apiserver/pkg/storage/testing"
 	utilfeature "k8s.io/apiserver/pkg/util/feature"
 	"k8s.io/client-go/tools/cache"
@@ -83,6 +84,14 @@ func setUpCached(t *testing.T, c cachedConfig) *cached {
 	t.Cleanup(above.Stop)
 	if err := above.Wait(t.Context()); err != nil {
 		t.Fatal(err)
+	}
+	// The storage asks for the server's version in the background, and a consistent list goes past a
+	// cache that cannot yet know whether it may serve it.
+	knows := func() bool {
+		return storagefeature.DefaultFeatureSupportChecker.Supports(storage.RequestWatchProgress)
+	}
+	if !eventually(knows) {
+		t.Fatal("the storage does not find out whether the server reports progress")
 	}
 	delegator := cacher.NewCacheDelegator(above, below)
 	t.Cleanup(delegator.Stop)
