@@ -5,6 +5,7 @@
 //!
 //! `cargo bench --bench evaluate_apply`; the times are per operation.
 
+use std::collections::BTreeSet;
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,24 +17,25 @@ use pb::request_op::Request as Op;
 use ringbolt::base::prng::Prng;
 use ringbolt::base::range::KeyRange;
 use ringbolt::base::record::{PutFields, Record};
-use ringbolt::base::{LeaseId, Revision, Sub};
+use ringbolt::base::{LeaseId, Revision, ShardId, Sub};
 use ringbolt::shard::eval::{Conditions, Missing, Page, View, Write, materialise, plan};
-use ringbolt::shard::memtable::Memtable;
+use ringbolt::shard::pages::{Identity, Superblock};
+use ringbolt::shard::store::{Settings, Store};
 use ringbolt::wire::etcdserverpb as pb;
 
 const KEYS: u64 = 100_000;
-/// Operations between two compactions.
+/// Operations that are made up at a time.
 const CHUNK: u64 = 1_000;
 /// Coprime to `KEYS`, so that the keys of a chunk are all different.
 const STRIDE: u64 = 7_919;
 const VALUE: &[u8] = &[7; 256];
 
 /// A shard's newest state, by single keys.
-struct Newest<'a>(&'a Memtable);
+struct Newest<'a>(&'a Store);
 
 impl View for Newest<'_> {
     fn newest(&self, key: &Bytes) -> Result<Option<Arc<Record>>, Missing> {
-        Ok(self.0.newest(key).cloned())
+        Ok(self.0.newest(key).expect("everything is in memory"))
     }
 
     fn range(&self, range: &KeyRange, _limit: u64) -> Result<Page, Missing> {
@@ -58,7 +60,7 @@ enum Request {
 }
 
 struct Shard {
-    table: Memtable,
+    store: Store,
     revision: Revision,
     keys: Vec<Bytes>,
     prng: Prng,
@@ -71,11 +73,10 @@ impl Shard {
             Bytes::from(format!("/registry/pods/default/deployment-{mixed:016x}"))
         };
         let keys: Vec<Bytes> = (0..KEYS).map(key).collect();
-        let mut shard =
-            Shard { table: Memtable::new(1), revision: Revision(1), keys, prng: Prng::new(1) };
+        let mut shard = Shard { store: store(), revision: Revision(1), keys, prng: Prng::new(1) };
         for index in 0..shard.keys.len() {
             shard.revision = shard.revision.next();
-            drop(shard.table.apply(Arc::new(Record::put(PutFields {
+            shard.store.apply(Arc::new(Record::put(PutFields {
                 key: &shard.keys[index],
                 value: VALUE,
                 revision: shard.revision,
@@ -83,7 +84,7 @@ impl Shard {
                 create: shard.revision,
                 version: 1,
                 lease: LeaseId::NONE,
-            }))));
+            })));
         }
         shard
     }
@@ -96,13 +97,13 @@ impl Shard {
     }
 
     fn put(&self, key: Bytes) -> Request {
-        assert!(self.table.newest(&key).is_some(), "every key is there");
+        assert!(newest(&self.store, &key).is_some(), "every key is there");
         Request::Put(put(key))
     }
 
     /// What an apiserver sends to update an object that it has read.
     fn swap(&self, key: Bytes) -> Request {
-        let read = self.table.newest(&key).expect("every key is there").revision;
+        let read = newest(&self.store, &key).expect("every key is there").revision;
         let compare = pb::Compare {
             result: CompareResult::Equal.into(),
             target: CompareTarget::Mod.into(),
@@ -126,22 +127,22 @@ impl Shard {
         };
         let conditions = Conditions {
             current: self.revision,
-            compact: self.table.compact_revision(),
+            compact: self.store.compact_revision(),
             no_space: false,
             corrupt: false,
             quota_left: Some(2 << 30),
         };
-        let view = Newest(&self.table);
+        let view = Newest(&self.store);
         let plan = plan(&view, &conditions, write).expect("nothing refuses it");
         self.revision = self.revision.next();
         let outcome = materialise(&view, &plan, self.revision);
         black_box(&outcome.answer);
-        for record in outcome.records {
-            drop(black_box(self.table.apply(record)));
+        for change in outcome.changes {
+            self.store.apply(change.record);
         }
     }
 
-    /// Time of `count` writes, without that of making them up and of compacting behind them.
+    /// Time of `count` writes, without that of making them up.
     fn time(&mut self, count: u64, make: fn(&Shard, Bytes) -> Request) -> Duration {
         let mut spent = Duration::ZERO;
         let mut left = count;
@@ -153,12 +154,22 @@ impl Shard {
             let start = std::time::Instant::now();
             requests.iter().for_each(|request| self.write(request));
             spent += start.elapsed();
-            self.table.compact(self.revision);
-            while !self.table.compact_slice(self.revision, 1_000) {}
         }
-        assert_eq!(self.table.live_keys(), KEYS);
+        assert_eq!(self.store.live_keys(), KEYS);
         spent
     }
+}
+
+fn store() -> Store {
+    let shard = ShardId(0);
+    let identity = Identity { data_dir: 1, cluster: 1, member: 1, shard, shards: 1, hash_seed: 1 };
+    let settings = Settings { cache_bytes: 1 << 20, memtable_bytes: 8 << 30, seed: 1 };
+    Store::open(Superblock::fresh(identity), 16 << 10, BTreeSet::new(), settings)
+        .expect("an empty file")
+}
+
+fn newest(store: &Store, key: &[u8]) -> Option<Arc<Record>> {
+    store.newest(key).expect("everything is in memory")
 }
 
 fn put(key: Bytes) -> pb::PutRequest {

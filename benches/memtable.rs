@@ -14,7 +14,7 @@ use ringbolt::base::prng::Prng;
 use ringbolt::base::range::KeyRange;
 use ringbolt::base::record::{PutFields, Record};
 use ringbolt::base::{LeaseId, Revision, Sub};
-use ringbolt::shard::memtable::Memtable;
+use ringbolt::shard::memtable::{Memtable, Versions};
 
 fn key(number: u64) -> Vec<u8> {
     // A bijection, so that neighbours in time are none in order.
@@ -70,37 +70,37 @@ fn main() {
             })
             .collect();
         if from + 100_000 < keys {
-            records.into_iter().for_each(|record| drop(table.apply(record)));
+            records.into_iter().for_each(|record| table.apply(record));
         } else {
-            measure("apply, new key", records, |record| drop(table.apply(record)));
+            measure("apply, new key", records, |record| table.apply(record));
         }
     }
     let chosen: Vec<u64> = (0..200_000).map(|_| prng.below(keys)).collect();
     let lookups: Vec<Vec<u8>> = chosen.iter().map(|number| key(*number)).collect();
-    measure("newest", lookups, |key| drop(black_box(table.newest(&key).cloned())));
+    measure("newest", lookups, |key| drop(black_box(newest(&table, &key).cloned())));
     let mut last = std::collections::BTreeMap::new();
     let mut updates = Vec::new();
     for number in chosen {
         revision += 1;
-        let before = last.get(&number).or_else(|| table.newest(&key(number))).cloned();
+        let before = last.get(&number).or_else(|| newest(&table, &key(number))).cloned();
         let record = put(number, revision, before.as_ref());
         last.insert(number, Arc::clone(&record));
         updates.push(record);
     }
     drop(last);
-    measure("apply, update", updates, |record| drop(table.apply(record)));
+    measure("apply, update", updates, |record| table.apply(record));
     let prefix = |at: u64| {
         let start = format!("/registry/leases/kube-node-lease/node-{at:x}").into_bytes();
         KeyRange::from_request(start.into(), b"/registry/pods/default/e".to_vec().into())
     };
     let ranges: Vec<KeyRange> = (0..20_000).map(|_| prefix(prng.below(16))).collect();
     measure("count, newest", ranges, |range| {
-        black_box(table.count_newest(&range));
+        black_box(table.net(&range));
     });
     let held = Revision(revision - 1000);
     let ranges: Vec<KeyRange> = (0..2000).map(|_| prefix(prng.below(16))).collect();
     measure("count, 1000 changes ago", ranges, |range| {
-        black_box(table.count(&range, held));
+        black_box(table.net_created(&range, (held, Sub(u32::MAX)), usize::MAX));
     });
     let start = Instant::now();
     let walked =
@@ -109,7 +109,7 @@ fn main() {
     measure_end(&mut table, keys, revision);
 }
 
-/// Deletes and a compaction of everything before them.
+/// Deletes, and the end of the whole layer.
 fn measure_end(table: &mut Memtable, keys: u64, mut revision: i64) {
     let mut number = 0;
     let deletes: Vec<_> = std::iter::from_fn(|| {
@@ -118,23 +118,26 @@ fn measure_end(table: &mut Memtable, keys: u64, mut revision: i64) {
             .then(|| Arc::new(Record::tombstone(&key(number), Revision(revision), Sub(0))))
     })
     .collect();
-    measure("apply, delete", deletes, |record| drop(table.apply(record)));
-    let (changes, at) = (table.changes_above(Revision(0)), table.last_change().0);
-    table.compact(at);
+    measure("apply, delete", deletes, |record| table.apply(record));
+    let changes = table.version_count();
     let mut slices = Vec::new();
     loop {
         let start = Instant::now();
-        let is_done = table.compact_slice(at, 100);
+        let is_gone = table.dismantle(500);
         slices.push(start.elapsed().as_nanos());
-        if is_done {
+        if is_gone {
             break;
         }
     }
     let (total, worst) = (slices.iter().sum::<u128>(), slices.iter().max());
     println!(
-        "{:<28} {:>8.0} ns a change, worst slice of 100: {} us",
-        "compact",
+        "{:<28} {:>8.0} ns a change, worst slice of 500: {} us",
+        "let go",
         total as f64 / changes as f64,
         worst.map_or(0, |worst| worst / 1000)
     );
+}
+
+fn newest<'a>(table: &'a Memtable, key: &[u8]) -> Option<&'a Arc<Record>> {
+    table.versions_of(key).and_then(Versions::newest)
 }

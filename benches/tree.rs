@@ -40,11 +40,11 @@ impl Pages for Memory {
 }
 
 impl PageSink for Memory {
-    fn write(&mut self, logical: &[u8]) -> PageRef {
+    fn write(&mut self, logical: Bytes) -> PageRef {
         let pages = &mut *self.0.borrow_mut();
         let unit = SUPERBLOCK_UNITS + pages.len() as u32;
         let stored = (HEADER_BYTES + logical.len()) as u32;
-        pages.push(Bytes::copy_from_slice(logical));
+        pages.push(logical.clone());
         let logical = logical.len() as u32;
         PageRef { unit, units: stored.div_ceil(4096), stored, logical, checksum: 0 }
     }

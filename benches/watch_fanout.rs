@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use ringbolt::base::batch::{Batch, Placed, ShardSet};
-use ringbolt::base::effect::Effect;
+use ringbolt::base::change::Change;
 use ringbolt::base::prng::Prng;
 use ringbolt::base::record::{PutFields, Record};
 use ringbolt::base::shared::Shared;
@@ -39,10 +39,9 @@ fn batch(index: u64, events: u64) -> Arc<Batch> {
     for event in 0..events {
         revision = revision.next();
         let key = format!("/registry/pods/default/pod-{event}");
-        let placed = Placed::new(Some(ShardId(0)), Effect::Record(record(&key, revision)));
-        let previous = record(&key, revision.before());
-        placed.previous.set(Some(previous)).expect("set once");
-        effects.push(placed);
+        let (record, previous) = (record(&key, revision), record(&key, revision.before()));
+        let change = Change { record, previous: Some(previous) };
+        effects.push(Placed::change(ShardId(0), change));
     }
     let at = (RaftIndex(index + 1), Term(1));
     let batch = Batch::new(at, (before, revision), effects, ShardSet::all(1));

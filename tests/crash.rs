@@ -55,9 +55,12 @@ fn acknowledged_writes_survive_sigkill() {
     let ledger = Arc::new(Mutex::new(Ledger::default()));
     let mut before = History::new();
     // Shards and cores change nothing about what is promised; the directory fixes the shards.
-    let flags = [SEGMENTS, "--shards=2", "--wal-depth=2"];
+    let plain = [SEGMENTS, "--shards=2", "--wal-depth=2"];
+    let busy = [SEGMENTS, "--shards=2", "--checkpoint-records=200", "--page-cache-bytes=16777216"];
     for cycle in 0..cycles {
-        let mut member = Member::start(&folder.path, &ports, &flags);
+        // Now with checkpoints all the time, now without.
+        let flags: &[&str] = if cycle % 3 == 2 { &plain } else { &busy };
+        let mut member = Member::start(&folder.path, &ports, flags);
         let now = run(async {
             let client = member.client().await;
             let history = history(&client).await;
@@ -68,7 +71,7 @@ fn acknowledged_writes_survive_sigkill() {
         });
         before = now;
     }
-    let member = Member::start(&folder.path, &ports, &flags);
+    let member = Member::start(&folder.path, &ports, &plain);
     let history = run(async { history(&member.client().await).await });
     let ledger = lock(&ledger);
     check(&before, &history, &ledger, cycles);
@@ -427,6 +430,21 @@ fn a_log_that_is_gone_is_refused() {
     assert!(!line.is_empty(), "a store that lost its log began anew");
     fs::remove_dir(&log).expect("an empty folder");
     fs::rename(&aside, &log).expect("a rename");
+    assert_eq!(wreck.starts().0, PUTS);
+}
+
+#[test]
+fn a_page_file_that_is_gone_or_of_another_member_is_refused() {
+    let wreck = Wreck::new(Stamp::After);
+    let file = wreck.folder.path.join("data/ringbolt/shards/0.pages");
+    let whole = fs::read(&file).expect("a page file");
+    fs::remove_file(&file).expect("a removal");
+    let line = wreck.refuses();
+    assert!(line.contains("shards/0.pages is gone"), "{line}");
+    fs::write(&file, [7; 16 << 10]).expect("a page file");
+    let line = wreck.refuses();
+    assert!(line.contains("is refused: shards/0.pages"), "{line}");
+    fs::write(&file, whole).expect("a page file");
     assert_eq!(wreck.starts().0, PUTS);
 }
 

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use super::change::Change;
 use super::effect::Effect;
 use super::record::Record;
 use super::{RaftIndex, Revision, ShardId, Term};
@@ -66,9 +67,9 @@ pub struct Placed {
     pub shard: Option<ShardId>,
     /// The change.
     pub effect: Effect,
-    /// For a record, the key's version below the record's revision, set by the shard when it
-    /// applies. `Some(None)`: there was none, or it was a tombstone.
-    pub previous: OnceLock<Option<Arc<Record>>>,
+    /// For a record, the key's version below the record's revision, if the key was live there: what
+    /// its evaluation found. Not known of what the log held at the start, which nobody watches.
+    pub previous: Option<Arc<Record>>,
     /// The encoded event, without and with the previous version; made by the first hub that
     /// needs it and shared by all watchers.
     pub event: [OnceLock<bytes::Bytes>; 2],
@@ -78,7 +79,15 @@ impl Placed {
     /// An effect on one shard, or on all.
     #[must_use]
     pub fn new(shard: Option<ShardId>, effect: Effect) -> Placed {
-        Placed { shard, effect, previous: OnceLock::new(), event: Default::default() }
+        Placed { shard, effect, previous: None, event: Default::default() }
+    }
+
+    /// A change on the shard of its key.
+    #[must_use]
+    pub fn change(shard: ShardId, change: Change) -> Placed {
+        let Change { record, previous } = change;
+        let effect = Effect::Record(record);
+        Placed { shard: Some(shard), effect, previous, event: Default::default() }
     }
 }
 
@@ -99,6 +108,10 @@ pub struct Batch {
     pub compact: Option<Revision>,
     /// The changes, sorted by revision and sub.
     pub effects: Vec<Placed>,
+    /// Whether its records come with what they replaced.
+    pub knows_previous: bool,
+    /// Whether each shard freezes what it has applied up to here: a checkpoint covers that.
+    pub freezes: bool,
     unapplied: AtomicU32,
 }
 
@@ -123,7 +136,31 @@ impl Batch {
             }
         }
         let unapplied = AtomicU32::new(shards.len());
-        Batch { index, term, before, last, shards, compact, effects, unapplied }
+        Batch {
+            index,
+            term,
+            before,
+            last,
+            shards,
+            compact,
+            effects,
+            knows_previous: true,
+            freezes: false,
+            unapplied,
+        }
+    }
+
+    /// No entry of the log, but the place behind one at which a checkpoint begins.
+    #[must_use]
+    pub fn checkpoint(at: (RaftIndex, Term), revision: Revision) -> Batch {
+        let nobody = ShardSet::default();
+        Batch { freezes: true, ..Batch::new(at, (revision, revision), Vec::new(), nobody) }
+    }
+
+    /// As the log held it at the start: nobody has evaluated it here.
+    #[must_use]
+    pub fn replayed(self) -> Batch {
+        Batch { knows_previous: false, ..self }
     }
 
     /// One shard has applied its part. True for the last one.

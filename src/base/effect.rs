@@ -21,6 +21,23 @@ pub enum AlarmKind {
     Corrupt,
 }
 
+impl AlarmKind {
+    /// The byte that stands for it on disk.
+    #[must_use]
+    pub fn tag(self) -> u8 {
+        match self {
+            AlarmKind::NoSpace => 1,
+            AlarmKind::Corrupt => 2,
+        }
+    }
+
+    /// The kind that a byte on disk stands for.
+    #[must_use]
+    pub fn of_tag(tag: u8) -> Option<AlarmKind> {
+        [AlarmKind::NoSpace, AlarmKind::Corrupt].into_iter().find(|kind| kind.tag() == tag)
+    }
+}
+
 /// One change to the replicated state. Redoing it needs nothing but the shard's own state.
 #[derive(Clone, Debug)]
 pub enum Effect {
@@ -77,10 +94,7 @@ impl Effect {
             Effect::Alarm { member, kind, raised } => {
                 out.put_u8(KIND_ALARM);
                 out.put_u64_le(*member);
-                out.put_u8(match kind {
-                    AlarmKind::NoSpace => 1,
-                    AlarmKind::Corrupt => 2,
-                });
+                out.put_u8(kind.tag());
                 out.put_u8(u8::from(*raised));
             }
         }
@@ -117,11 +131,8 @@ impl Effect {
             (KIND_COMPACT, 8) => Effect::Compact { at: Revision(rest.get_i64_le()) },
             (KIND_ALARM, 10) => {
                 let member = rest.get_u64_le();
-                let kind = match rest.get_u8() {
-                    1 => AlarmKind::NoSpace,
-                    2 => AlarmKind::Corrupt,
-                    _ => return Err(Malformed("an alarm of unknown kind")),
-                };
+                let kind = AlarmKind::of_tag(rest.get_u8());
+                let kind = kind.ok_or(Malformed("an alarm of unknown kind"))?;
                 Effect::Alarm { member, kind, raised: rest.get_u8() != 0 }
             }
             _ => return Err(Malformed("an effect of unknown kind or length")),

@@ -97,10 +97,8 @@ pub const STEP_ROUNDS_MAX: usize = 64;
 pub const READ_SLICE_RECORDS: usize = 1_000;
 /// Bytes that one slice of a long read takes.
 pub const READ_SLICE_BYTES: usize = 4 << 20;
-/// Bytes that one slice of a hash sums up.
-pub const HASH_SLICE_BYTES: usize = 1 << 20;
-/// Changes that one slice of a compaction forgets.
-pub const CUT_SLICE_CHANGES: usize = 200;
+/// Versions that one slice of a hash sums up.
+pub const HASH_SLICE_RECORDS: usize = 200;
 /// Committed batches that stay in the ring. The orderer publishes no more until all cores have
 /// passed the oldest; a watcher that falls behind it catches up from the shards.
 pub const RING_BATCHES: usize = 1024;
@@ -163,6 +161,8 @@ pub const MAIL_MAX: usize = 16_384;
 pub const ARRIVALS_MAX: usize = 1_024;
 /// Steps of a node before the connections of its core have their turn.
 pub const STEPS_PER_TURN: usize = 4;
+/// Rest of a core between two slices of long work.
+pub const SLICE_PAUSE_NS: u64 = 50_000;
 /// A core wakes at least this often.
 pub const HEARTBEAT_MS: u64 = 100;
 /// The same in the first second of an executor.
@@ -217,6 +217,8 @@ pub const RECORD_OVERHEAD_BYTES: u64 = 128;
 /// Units of 4 KiB of a leaf of `current` that does not compress. An entry above half of it gets a
 /// leaf of its own.
 pub const CURRENT_LEAF_UNITS: usize = 32;
+/// The same of a leaf of `undo`: what was replaced is alike, so the longer a page the smaller.
+pub const UNDO_LEAF_UNITS: usize = 64;
 /// The same of a leaf of the other trees.
 pub const LEAF_UNITS: usize = 16;
 /// The same of a branch of any tree. Two children stand in one branch, however long their keys.
@@ -229,6 +231,23 @@ pub const PAGES_AHEAD: usize = 16;
 pub const MERGE_AHEAD_CHANGES: usize = 1_024;
 /// Untouched pages that a merge rewrites to fill an underfull one before it; then it stays so.
 pub const MERGE_PULLS_MAX: usize = 6;
+/// Bytes that one slice of a checkpoint moves or writes, before other work gets its turn: about a
+/// full leaf.
+pub const CHECKPOINT_SLICE_BYTES: usize = 128 << 10;
+/// A checkpoint that found no space is tried again behind so long.
+pub const CHECKPOINT_RETRY_MS: u64 = 1_000;
+/// Bytes of log behind which a checkpoint is due.
+pub const CHECKPOINT_LOG_BYTES: u64 = 256 << 20;
+/// The least that --page-cache-bytes and --memtable-bytes may be set to: the cache has to hold two
+/// of the largest pages, and changes of some large requests come together.
+pub const MEMORY_SHARE_BYTES_MIN: u64 = 16 << 20;
+/// Reads of old versions that remember how far they have come while they wait for a page. With one
+/// more, another begins anew.
+pub const TRAILS_MAX: usize = 1_024;
+/// Branches that one slice of the walk behind a start looks at.
+pub const ADOPT_SLICE_PAGES: usize = 64;
+/// Changes and keys of a merged layer that one slice lets go of.
+pub const LAYER_SLICE_RECORDS: usize = 500;
 
 /// Our client: receive window of a stream and of a connection, given back at the half.
 pub const CLIENT_WINDOW_BYTES: u32 = 16 << 20;

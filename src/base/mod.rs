@@ -111,6 +111,12 @@ impl Tick {
         Tick(self.0.saturating_add(ms.saturating_mul(1_000_000)))
     }
 
+    /// `ns` nanoseconds later.
+    #[must_use]
+    pub fn plus_ns(self, ns: u64) -> Tick {
+        Tick(self.0.saturating_add(ns))
+    }
+
     /// The first multiple of `ms` milliseconds from here on.
     #[must_use]
     pub fn rounded_up_ms(self, ms: u64) -> Tick {

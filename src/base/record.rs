@@ -59,6 +59,17 @@ impl std::fmt::Debug for Record {
     }
 }
 
+/// What a change did to its key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// The key did not exist before.
+    Created,
+    /// It was live before and after.
+    Updated,
+    /// It was live before.
+    Deleted,
+}
+
 /// What the header of a log form tells by itself; see [`Record::head`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Head {
@@ -68,6 +79,8 @@ pub struct Head {
     pub sub: Sub,
     /// Whether the version is a deletion.
     pub is_tombstone: bool,
+    /// The lease that it is on.
+    pub lease: LeaseId,
     /// Bytes of the encoded `KeyValue`.
     pub kv_len: usize,
 }
@@ -109,6 +122,23 @@ impl Record {
         put_bytes_field(&mut log, 5, value);
         put_int_field(&mut log, 6, lease.0);
         Record::sealed(log.freeze(), false, fields)
+    }
+
+    /// A copy that shares no memory: who keeps a version must not keep all that it was read with.
+    #[must_use]
+    pub fn copied(&self) -> Record {
+        Record { log: Bytes::copy_from_slice(&self.log), ..self.clone() }
+    }
+
+    /// What this version did to its key: a deletion is of a live key, and the first version of a
+    /// generation says so.
+    #[must_use]
+    pub fn turn(&self) -> Turn {
+        match (self.tombstone, self.version) {
+            (true, _) => Turn::Deleted,
+            (false, 1) => Turn::Created,
+            (false, _) => Turn::Updated,
+        }
     }
 
     /// The same version with an empty value, to be shown and never to be stored.
@@ -215,10 +245,11 @@ impl Record {
             KIND_TOMBSTONE => true,
             _ => return Err(Malformed("a record of unknown kind")),
         };
-        let mut numbers = &head[4..16];
+        let (mut numbers, mut lease) = (&head[4..16], &head[32..40]);
         let sub = Sub(numbers.get_u32_le());
         let revision = Revision(numbers.get_i64_le());
-        Ok(Head { revision, sub, is_tombstone, kv_len: kv.len() })
+        let lease = LeaseId(lease.get_i64_le());
+        Ok(Head { revision, sub, is_tombstone, lease, kv_len: kv.len() })
     }
 
     /// Whether `log` starts as a record does; other effects have other kinds.

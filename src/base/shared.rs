@@ -45,6 +45,7 @@ pub struct Shared {
     /// Bytes that each shard's records take, overhead included.
     shard_bytes: Vec<AtomicU64>,
     /// Live keys of each shard.
+    shard_files: Vec<AtomicU64>,
     shard_keys: Vec<AtomicU64>,
 }
 
@@ -77,8 +78,19 @@ impl Shared {
             wants_room: AtomicBool::new(false),
             in_flight_bytes: AtomicI64::new(0),
             shard_bytes: (0..shards).map(|_| AtomicU64::new(0)).collect(),
+            shard_files: (0..shards).map(|_| AtomicU64::new(0)).collect(),
             shard_keys: (0..shards).map(|_| AtomicU64::new(0)).collect(),
         }
+    }
+
+    /// Where the store stands before the log's first entry: a core says so before its first step,
+    /// and all say the same.
+    pub fn begin_at(&self, revision: Revision, compact: Revision, index: RaftIndex) {
+        self.committed_revision.fetch_max(revision.0, Ordering::SeqCst);
+        self.visible_revision.fetch_max(revision.0, Ordering::SeqCst);
+        self.visible_compact.fetch_max(compact.0, Ordering::SeqCst);
+        self.visible_index.fetch_max(index.0, Ordering::SeqCst);
+        self.counter.fetch_max(revision.0, Ordering::SeqCst);
     }
 
     // --- the ring -------------------------------------------------------------------------
@@ -309,13 +321,20 @@ impl Shared {
         self.admitted.load(Ordering::Relaxed)
     }
 
-    /// A shard states its size.
-    pub fn set_shard_size(&self, shard: super::ShardId, bytes: u64, keys: u64) {
-        self.shard_bytes[shard.0 as usize].store(bytes, Ordering::Relaxed);
+    /// A shard states its size: bytes in use, bytes of its file and its memory, live keys.
+    pub fn set_shard_size(&self, shard: super::ShardId, in_use: u64, bytes: u64, keys: u64) {
+        self.shard_bytes[shard.0 as usize].store(in_use, Ordering::Relaxed);
+        self.shard_files[shard.0 as usize].store(bytes, Ordering::Relaxed);
         self.shard_keys[shard.0 as usize].store(keys, Ordering::Relaxed);
     }
 
-    /// Bytes of the whole store.
+    /// Bytes of all page files, and of what is in memory alone.
+    #[must_use]
+    pub fn file_bytes(&self) -> u64 {
+        self.shard_files.iter().map(|word| word.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Bytes in use of the whole store.
     #[must_use]
     pub fn store_bytes(&self) -> u64 {
         self.shard_bytes.iter().map(|word| word.load(Ordering::Relaxed)).sum()

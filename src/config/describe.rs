@@ -48,6 +48,12 @@ impl Config {
                 },
             ),
             ("wal-depth", self.wal_depth.to_string()),
+            ("page-cache-bytes", by_rule(self.page_cache_bytes)),
+            ("memtable-bytes", by_rule(self.memtable_bytes)),
         ]
     }
+}
+
+fn by_rule(bytes: Option<u64>) -> String {
+    bytes.map_or_else(|| "by the machine's memory".to_owned(), |bytes| bytes.to_string())
 }

@@ -183,6 +183,24 @@ pub struct Config {
     pub wal_depth: usize,
     /// Size of a log segment.
     pub wal_segment_bytes: u64,
+    /// Bytes of pages in memory; `None`: by rule.
+    pub page_cache_bytes: Option<u64>,
+    /// Bytes of changes in memory that are not on pages yet; `None`: by rule.
+    pub memtable_bytes: Option<u64>,
+    /// Changes behind which a checkpoint is due.
+    pub checkpoint_records: u64,
+}
+
+/// Bytes of pages in memory where the process may use `memory`.
+#[must_use]
+pub fn page_cache_by_rule(memory: u64) -> u64 {
+    (memory / 8).clamp(64 << 20, 16 << 30)
+}
+
+/// Bytes of changes in memory where the process may use `memory`.
+#[must_use]
+pub fn memtable_by_rule(memory: u64) -> u64 {
+    (memory / 16).clamp(64 << 20, 1 << 30)
 }
 
 /// Shards of a new data directory on a machine of `cores` cores: a quarter of them, one on up to

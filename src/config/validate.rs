@@ -132,6 +132,9 @@ pub(super) fn config(
         },
         wal_depth,
         wal_segment_bytes,
+        page_cache_bytes: memory_of(settings, "page-cache-bytes")?,
+        memtable_bytes: memory_of(settings, "memtable-bytes")?,
+        checkpoint_records: uint_of(settings, "checkpoint-records").max(1),
     })
 }
 
@@ -416,6 +419,18 @@ fn own(settings: &Settings) -> Result<(Option<u16>, usize, u64), String> {
         ));
     }
     Ok((shards, depth, segment))
+}
+
+/// A share of the memory; `None`: by rule.
+fn memory_of(settings: &Settings, name: &str) -> Result<Option<u64>, String> {
+    match uint_of(settings, name) {
+        0 => Ok(None),
+        bytes if bytes < limits::MEMORY_SHARE_BYTES_MIN => Err(format!(
+            "--{name} must be 0 or at least {} (16 MiB)",
+            limits::MEMORY_SHARE_BYTES_MIN
+        )),
+        bytes => Ok(Some(bytes)),
+    }
 }
 
 fn u16_of(settings: &Settings, name: &str) -> Result<Option<u16>, String> {

@@ -19,14 +19,15 @@ use super::leader::Leader;
 use super::mail::{Mail, OperationId, Origin, Release, Rests};
 use super::{Here, Outbox};
 use crate::base::ShardId;
-use crate::base::batch::ShardSet;
+use crate::base::batch::{Placed, ShardSet};
+use crate::base::change::Change;
 use crate::base::effect::Effect;
 use crate::base::range::KeyRange;
 use crate::base::record::Record;
 use crate::base::reject::Reject;
-use crate::base::{LeaseId, Revision};
+use crate::base::{LeaseId, Revision, Sub};
 use crate::lease::Cause;
-use crate::orderer::{Place, Prepared, Proposal, placed};
+use crate::orderer::{Place, Prepared, Proposal};
 use crate::router::Router;
 use crate::shard::eval::{self, Ask, Gathered, Given, Stop, Write};
 use crate::wire::call::{Answer, Reply, Request};
@@ -148,7 +149,7 @@ pub(super) fn shards_of_ask(ask: &Ask, router: Router) -> ShardSet {
     match ask {
         Ask::Key(key) => router.shards_of(&KeyRange::single(key.clone())),
         Ask::Range(range, _) | Ask::RangeAt(range, _, _) => router.shards_of(range),
-        Ask::LeaseKeys(_) => router.all(),
+        Ask::LeaseKeys(_) | Ask::LeaseRecords(_) => router.all(),
     }
 }
 
@@ -304,8 +305,10 @@ impl Leader {
         let revision = here.shared.take_revision();
         let outcome = eval::materialise(&view, &plan, revision);
         let answer = Some(prepared(origin, Ok(outcome.answer)));
-        let effects = outcome.records.into_iter().map(Effect::Record).collect();
-        Ok(Decided::changed(here, Place::At(revision), effects, answer))
+        let router = here.topology.router();
+        let placed = |change: Change| Placed::change(router.shard_of(change.record.key()), change);
+        let effects = outcome.changes.into_iter().map(placed).collect();
+        Ok(Decided::changed(Place::At(revision), effects, answer))
     }
 
     /// Each lease is looked at once more under the latch: from here on nothing saves it.
@@ -326,7 +329,7 @@ impl Leader {
             return Ok(origin.map(refuse).unwrap_or_default());
         }
         for id in ids {
-            let keys = operation.gathered.lease_keys(*id)?;
+            let records = operation.gathered.lease_records(*id)?;
             if !self.lease_stands(*id) {
                 if let Some(origin) = origin {
                     let reply = Err(Reject::LeaseNotFound);
@@ -341,21 +344,25 @@ impl Leader {
             if !self.mark_going(*id, cause, here.now) {
                 continue;
             }
-            let mut effects: Vec<Effect> = Vec::with_capacity(keys.len() + 1);
+            let router = here.topology.router();
+            let mut effects: Vec<Placed> = Vec::with_capacity(records.len() + 1);
             let mut place = Place::Behind(here.shared.newest_taken());
             let mut header = here.shared.newest_taken();
-            if !keys.is_empty() {
+            if !records.is_empty() {
                 let revision = here.shared.take_revision();
                 place = Place::At(revision);
                 header = revision;
-                for (sub, key) in (0..).zip(keys) {
-                    let record = Record::tombstone(key, revision, crate::base::Sub(sub));
-                    effects.push(Effect::Record(Arc::new(record)));
+                for (sub, previous) in (0..).zip(records) {
+                    let shard = router.shard_of(previous.key());
+                    let record = Record::tombstone(previous.key(), revision, Sub(sub));
+                    let previous = Some(Arc::clone(previous));
+                    let record = Arc::new(record);
+                    effects.push(Placed::change(shard, Change { record, previous }));
                 }
             }
-            effects.push(Effect::Revoke { id: *id });
+            effects.push(Placed::new(None, Effect::Revoke { id: *id }));
             let answer = origin.map(|origin| prepared(origin, Ok(Answer::LeaseRevoke(header))));
-            let one = Decided::changed(here, place, effects, answer);
+            let one = Decided::changed(place, effects, answer);
             decided.proposals.extend(one.proposals);
         }
         Ok(decided)
@@ -394,7 +401,8 @@ impl Leader {
             }
             (None, _) => None,
         };
-        Decided::changed(here, Place::Behind(newest), vec![Effect::Compact { at }], answer)
+        let effects = vec![Placed::new(None, Effect::Compact { at })];
+        Decided::changed(Place::Behind(newest), effects, answer)
     }
 
     fn decide_alarm(
@@ -417,7 +425,8 @@ impl Leader {
         }
         let answer = Answer::Alarm { revision: newest, alarms };
         let answer = origin.map(|origin| prepared(origin, Ok(answer)));
-        let mut decided = Decided::changed(here, Place::Behind(newest), effects, answer);
+        let effects = effects.into_iter().map(|effect| Placed::new(None, effect)).collect();
+        let mut decided = Decided::changed(Place::Behind(newest), effects, answer);
         for (origin, reject) in self.take_refused(here) {
             decided.proposals.push(mark(origin, Err(reject), newest));
         }
@@ -441,16 +450,8 @@ impl Decided {
         Decided { proposals: Vec::new(), answer: Some((origin, reply)) }
     }
 
-    fn changed(
-        here: &Here,
-        place: Place,
-        effects: Vec<Effect>,
-        answer: Option<Prepared>,
-    ) -> Decided {
-        let router = here.topology.router();
-        let bytes = effects.iter().map(Effect::log_len).sum();
-        let effects =
-            effects.into_iter().map(|effect| placed(effect, |key| router.shard_of(key))).collect();
+    fn changed(place: Place, effects: Vec<Placed>, answer: Option<Prepared>) -> Decided {
+        let bytes = effects.iter().map(|placed| placed.effect.log_len()).sum();
         let proposals = vec![Proposal { place, effects, bytes, credit: 0, answer }];
         Decided { proposals, answer: None }
     }

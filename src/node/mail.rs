@@ -7,12 +7,13 @@ use crate::base::effect::Effect;
 use crate::base::range::KeyRange;
 use crate::base::record::Record;
 use crate::base::shared::Position;
-use crate::base::{CoreId, LeaseId, Revision, ShardId, Term};
+use crate::base::{CoreId, LeaseId, RaftIndex, Revision, ShardId, Term};
 use crate::lease::Lifeline;
 use crate::orderer::Proposal;
 use crate::shard::eval::{Ask, Given};
-use crate::shard::mvcc::hash::HashOf;
+use crate::shard::mvcc::hash::{HashOf, Hashed};
 use crate::shard::mvcc::range::{Run, ShardAsk};
+use crate::shard::wal::ChainPoint;
 use crate::wire::call::{CallId, Reply, Request};
 
 /// A call and the core that took it.
@@ -69,8 +70,8 @@ pub enum ReadShare {
     Given(Vec<(Ask, Given)>),
     /// To `Range`.
     Run(Run),
-    /// To `Hash`: records by revision and sub.
-    Hash(Vec<Arc<Record>>),
+    /// To `Hash`: what counts, in order.
+    Hash(Vec<Hashed>),
 }
 
 /// The release of a latch: what the operation did to the shard.
@@ -151,10 +152,18 @@ pub enum Mail {
     Cut(ShardId, Revision),
     /// To the orderer's core: the shard has forgotten it.
     HasCut(ShardId, Revision),
+    /// To a shard: what it froze at this position is the state as of this entry; merge it.
+    Checkpoint(ShardId, Position, ChainPoint),
+    /// To the orderer's core: the shard needs the log only behind this entry.
+    Checkpointed(ShardId, RaftIndex),
+    /// To the orderer's core: the shard's memory is full, a checkpoint is due.
+    WantsCheckpoint(ShardId),
     /// Within the orderer's core: read a lease's keys for a TimeToLive.
     LeaseKeys(Origin, LeaseLeft),
     /// To a core that kept a lease alive: with this it can do so by itself.
     Lifeline(LeaseId, Arc<Lifeline>),
+    /// To the orderer's core: a page found no space, so the alarm is due.
+    DiskFull,
     /// To anyone: the shared words have moved.
     Ring,
 }

@@ -9,6 +9,7 @@
 //! Must not: do I/O; read a clock; block.
 //! Tests: tests/sim.rs, tests/road.rs (the interleavings that shaped the road).
 
+mod boot;
 mod coordinator;
 mod leader;
 mod mail;
@@ -21,18 +22,22 @@ mod view;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use crate::base::limits::STEP_ROUNDS_MAX;
 use crate::base::metrics::{Counter, Gauge, Histogram};
 use crate::base::reject::Reject;
 use crate::base::shared::Shared;
-use crate::base::{CoreId, LeaseId, Revision, Tick};
-use crate::shard::disk::DiskFault;
+use crate::base::{CoreId, LeaseId, ShardId, Tick};
+use crate::shard::disk::{DiskFault, Token};
 use crate::shard::wal::DiskOp;
+use crate::shard::{pages, store};
 use crate::watch::{AskId, Compacted, Hub, Interest, More, Output, Settings, WatchMetrics};
 use crate::wire::call::{Answer, CallId, Reply, Request, WatchMessage};
 use crate::wire::etcdserverpb as pb;
 
-pub use leader::{Applied, Boot, BootError, Leader, LeaderMetrics};
+pub use boot::{Boot, Refused, ShardStart, Whose};
+pub use leader::{Applied, BootError, Leader, LeaderMetrics};
 pub use mail::{Mail, Origin};
 pub use topology::Topology;
 
@@ -105,8 +110,12 @@ pub struct NodeConfig {
     pub watch_fragment_bytes: usize,
     /// Records that one slice of a long read visits.
     pub read_slice_records: usize,
-    /// Changes that one slice of a compaction forgets.
-    pub cut_slice_changes: usize,
+    /// Bytes of pages in memory, of all shards.
+    pub page_cache_bytes: usize,
+    /// Bytes of changes in memory that are not on pages yet, of all shards.
+    pub memtable_bytes: u64,
+    /// Records, or bytes of log, behind which a checkpoint is due.
+    pub checkpoint_behind: (u64, u64),
     /// Seed of everything that is chosen at random.
     pub seed: u64,
 }
@@ -122,8 +131,12 @@ pub enum Input {
     Drained(CallId, usize),
     /// Mail from a core.
     Mail(CoreId, Mail),
-    /// A disk operation has ended.
+    /// An operation of the log has ended.
     Disk(u64, Result<(), DiskFault>),
+    /// A read of a shard's page file has ended: its bytes.
+    PageRead(ShardId, Token, Result<Bytes, DiskFault>),
+    /// Any other operation of a shard's page file has ended.
+    PageDone(ShardId, Token, Result<(), DiskFault>),
 }
 
 /// What a step leaves to be done. The caller owns it, empties it and hands it in again.
@@ -135,8 +148,10 @@ pub struct Outbox {
     pub watch: Vec<(CallId, WatchMessage)>,
     /// Mail to other cores, in order.
     pub mail: Vec<(CoreId, Mail)>,
-    /// Disk operations; only the orderer's core has any.
+    /// Operations of the log; only the orderer's core has any.
     pub disk: Vec<DiskOp>,
+    /// Operations of page files, of shards that are at home on this core.
+    pub pages: Vec<(ShardId, pages::DiskOp)>,
     /// Batches that became visible in this step; only the orderer's core has any.
     pub applied: Vec<Applied>,
     /// The member cannot go on: a fault of the machine, in a sentence.
@@ -228,29 +243,38 @@ pub struct Core {
 }
 
 impl Core {
-    /// A core of the placement. `leader` goes to the orderer's core.
+    /// A core of the placement. `starts` are those of all shards, by number; `leader` goes to the
+    /// orderer's core.
     #[must_use]
     pub fn new(
         core: CoreId,
         topology: Arc<Topology>,
         shared: Arc<Shared>,
         config: Arc<NodeConfig>,
+        starts: &[ShardStart],
         leader: Option<Leader>,
     ) -> Core {
         assert_eq!(leader.is_some(), core == Topology::ORDERER, "the leader's part on {core}");
-        let shards = topology
-            .shards_on(core)
-            .iter()
-            .map(|shard| ShardRole::new(shard, config.seed ^ u64::from(shard.0)));
+        let shards = topology.shards_on(core).iter().map(|shard| {
+            let settings = store::Settings {
+                cache_bytes: config.page_cache_bytes / usize::from(topology.router().shards()),
+                memtable_bytes: config.memtable_bytes / u64::from(topology.router().shards()),
+                seed: config.seed ^ u64::from(shard.0),
+            };
+            ShardRole::new(shard, &starts[usize::from(shard.0)], settings)
+        });
         let shards = shards.collect();
         let shards_count = topology.router().shards();
+        let oldest = starts.iter().min_by_key(|start| start.superblock.state.applied.index);
+        let oldest = oldest.expect("a member has a shard").superblock.state;
+        shared.begin_at(oldest.revision, oldest.compact_revision, oldest.applied.index);
         let settings = Settings {
             stream_bytes: config.watch_stream_bytes,
             ..Settings::new(shards_count, config.progress_interval_ms, config.watch_fragment_bytes)
         };
         let prng = crate::base::prng::Prng::new(config.seed ^ u64::from(core.0));
         let watch_metrics = Arc::new(WatchMetrics::default());
-        let hub = Hub::new(settings, prng, (0, Revision::EMPTY), Arc::clone(&watch_metrics));
+        let hub = Hub::new(settings, prng, (0, oldest.revision), Arc::clone(&watch_metrics));
         let own = VecDeque::new();
         let metrics = Arc::default();
         let here = Here { core, now: Tick(0), topology, shared, config, metrics, own };
@@ -319,6 +343,8 @@ impl Core {
         self.hub_step(out);
         self.own_mail(out);
         out.more |= !self.here.own.is_empty();
+        // What that mail began.
+        out.more |= self.reader.has_work() || self.shards.iter().any(ShardRole::has_jobs);
         // Said before looking: what is published from here on rings this core.
         let parked = self.shards.iter().any(ShardRole::is_parked);
         self.here.shared.want_committed(self.here.core, parked);
@@ -333,6 +359,14 @@ impl Core {
             Input::Gone(call) => self.hub.on_gone(call),
             Input::Drained(call, bytes) => self.hub.on_drained(call, bytes),
             Input::Mail(from, mail) => self.mail(from, mail, out),
+            Input::PageRead(shard, token, result) => {
+                let (role, here) = self.shard(shard);
+                role.on_page_read(here, token, result, out);
+            }
+            Input::PageDone(shard, token, result) => {
+                let (role, here) = self.shard(shard);
+                role.on_page_done(here, token, result, out);
+            }
             Input::Disk(token, result) => {
                 let leader = self.leader.as_mut().expect("only the orderer's core has disk");
                 leader.on_disk(token, result, out);
@@ -370,7 +404,7 @@ impl Core {
                     self.reader.txn(&mut self.here, origin, txn, out);
                 } else if named.len() <= 1 {
                     // One that names no key at all, of empty transactions, is anyone's.
-                    let shard = named.iter().next().unwrap_or(crate::base::ShardId(0));
+                    let shard = named.iter().next().unwrap_or(ShardId(0));
                     let mail = Mail::Evaluate(origin, shard, request);
                     self.here.send(topology.home(shard), mail, out);
                 } else {
@@ -426,7 +460,7 @@ impl Core {
         }
     }
 
-    fn shard(&mut self, shard: crate::base::ShardId) -> (&mut ShardRole, &mut Here) {
+    fn shard(&mut self, shard: ShardId) -> (&mut ShardRole, &mut Here) {
         let role = self.shards.iter_mut().find(|role| role.id() == shard);
         (role.expect("mail for a shard of another core"), &mut self.here)
     }
@@ -451,9 +485,13 @@ impl Core {
             }
             Mail::CatchUp(ask) => {
                 let (role, here) = self.shard(ask.shard);
-                role.catch_up(here, &ask, out);
+                role.catch_up(here, ask, out);
             }
             Mail::Cut(shard, below) => self.shard(shard).0.cut(below),
+            Mail::Checkpoint(shard, position, point) => {
+                let (role, here) = self.shard(shard);
+                role.checkpoint(here, position, point, out);
+            }
             Mail::Open(term) => {
                 for role in &mut self.shards {
                     role.open(&mut self.here, term, out);
@@ -478,6 +516,9 @@ impl Core {
             | Mail::NoSpace(_)
             | Mail::Latched(..)
             | Mail::Unheld(..)
+            | Mail::Checkpointed(..)
+            | Mail::DiskFull
+            | Mail::WantsCheckpoint(..)
             | Mail::HasCut(..) => {
                 let leader = self.leader.as_mut().expect("mail for the orderer's core");
                 leader.mail(&mut self.here, from, mail, out);
@@ -501,6 +542,9 @@ impl Core {
     fn background(&mut self, out: &mut Outbox) {
         for role in &mut self.shards {
             out.more |= role.background(&mut self.here, out);
+            if let Some(at) = role.wake_at() {
+                out.wake(at);
+            }
         }
         out.more |= self.reader.background(&mut self.here, out);
     }

@@ -2,17 +2,15 @@
 //! shares, and held against compaction until it ends.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use super::coordinator::shards_of_ask;
 use super::mail::{LeaseLeft, Mail, Origin, ReadAsk, ReadId, ReadShare, ReadWhat};
 use super::{Here, Outbox, Topology};
-use crate::base::limits::HASH_SLICE_BYTES;
-use crate::base::record::Record;
+use crate::base::limits::HASH_SLICE_RECORDS;
 use crate::base::shared::Position;
 use crate::base::{Revision, ShardId, Tick};
 use crate::shard::eval::{self, Ask, Conditions, Gathered, Stop, Write};
-use crate::shard::mvcc::hash::{HashOf, HashSum};
+use crate::shard::mvcc::hash::{HashOf, HashSum, Hashed};
 use crate::shard::mvcc::range::{self, Gather, Run};
 use crate::shard::mvcc::source::AsOf;
 use crate::wire::call::{Answer, Reply, Request};
@@ -27,13 +25,13 @@ enum Kind {
     LeaseKeys(LeaseLeft, Gathered),
     /// Counts first: whether anything is live decides what counts.
     HashKv(HashOf, u64),
-    HashList(HashOf, Hashed, Vec<Vec<Arc<Record>>>),
-    HashSum(HashOf, Hashed, Box<HashSum>),
+    HashList(HashOf, WhichHash, Vec<Vec<Hashed>>),
+    HashSum(HashOf, WhichHash, Box<HashSum>),
 }
 
 /// Which hash is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Hashed {
+enum WhichHash {
     /// What etcd's HashKV sums up.
     Kv,
     /// Every version held.
@@ -111,7 +109,7 @@ impl Reader {
     ) {
         let (at, position) = here.shared.committed();
         let compact = here.shared.compact_revision();
-        let held = oldest_read(&txn).filter(|oldest| *oldest >= compact).unwrap_or(at).min(at);
+        let held = oldest_read(&txn, compact).unwrap_or(at).min(at);
         let kind = Kind::Txn(txn, Gathered::new());
         let begun = here.now;
         let reading = Reading { origin, kind, at, position, compact, held, awaited: 0, begun };
@@ -182,7 +180,7 @@ impl Reader {
         let of = HashOf { revision: at, compact: Revision(-1), any_live: true };
         let shards = here.topology.router().all().iter();
         let asks = shards.map(|shard| (shard, ReadWhat::Hash(of))).collect();
-        let kind = Kind::HashList(of, Hashed::Everything, Vec::new());
+        let kind = Kind::HashList(of, WhichHash::Everything, Vec::new());
         let (compact, held) = (of.compact, Revision(0));
         let begun = here.now;
         let reading = Reading { origin, kind, at, position, compact, held, awaited: 0, begun };
@@ -220,6 +218,11 @@ impl Reader {
         self.answer_unholds(here, out);
     }
 
+    /// Whether there is something to sum up.
+    pub(super) fn has_work(&self) -> bool {
+        !self.summing.is_empty()
+    }
+
     /// Sums up hashes. True if there is more of it.
     pub(super) fn background(&mut self, here: &mut Here, out: &mut Outbox) -> bool {
         let Some(number) = self.summing.pop() else { return false };
@@ -227,7 +230,7 @@ impl Reader {
         let Kind::HashSum(of, hashed, sum) = &mut reading.kind else {
             unreachable!("a sum belongs to a hash")
         };
-        match sum.step(HASH_SLICE_BYTES) {
+        match sum.step(HASH_SLICE_RECORDS) {
             None => {
                 self.readings.insert(number, reading);
                 self.summing.insert(0, number);
@@ -236,11 +239,11 @@ impl Reader {
                 let revision = reading.at;
                 let took_ns = here.now.since(reading.begun);
                 let answer = match hashed {
-                    Hashed::Everything => {
+                    WhichHash::Everything => {
                         here.metrics.hashes.observe_ns(took_ns);
                         Answer::Hash { revision, hash }
                     }
-                    Hashed::Kv => {
+                    WhichHash::Kv => {
                         here.metrics.kv_hashes.observe_ns(took_ns);
                         let HashOf { revision: hashed, compact, .. } = *of;
                         Answer::HashKv { revision, hash, compact, hashed }
@@ -332,7 +335,7 @@ impl Reader {
             }
             Kind::HashKv(of, count) => {
                 let of = HashOf { any_live: *count > 0, ..*of };
-                reading.kind = Kind::HashList(of, Hashed::Kv, Vec::new());
+                reading.kind = Kind::HashList(of, WhichHash::Kv, Vec::new());
                 let shards = router.all().iter();
                 Next::Ask(shards.map(|shard| (shard, ReadWhat::Hash(of))).collect())
             }
@@ -390,12 +393,13 @@ fn read_txn(
     Ok(eval::materialise(&view, &plan, at).answer)
 }
 
-/// The oldest revision that a transaction's ranges name.
-fn oldest_read(txn: &TxnRequest) -> Option<Revision> {
+/// The oldest revision that a transaction's ranges name and may read; one below the compact
+/// revision may stand in the branch that is not taken.
+fn oldest_read(txn: &TxnRequest, compact: Revision) -> Option<Revision> {
     let ops = txn.success.iter().chain(&txn.failure);
     let named = ops.filter_map(|op| match &op.request {
         Some(Op::RequestRange(range)) if range.revision > 0 => Some(Revision(range.revision)),
         _ => None,
     });
-    named.min()
+    named.filter(|named| *named >= compact).min()
 }

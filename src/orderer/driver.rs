@@ -136,32 +136,30 @@ impl Driver {
     pub(super) fn new(
         config: GroupConfig,
         hard_state: HardState,
+        base: (RaftIndex, Term),
         log: Vec<(RaftIndex, Term, Bytes)>,
     ) -> Driver {
-        let base = log.first().map_or(0, |(index, _, _)| index.0 - 1);
-        assert_eq!(base, 0, "a log that begins later needs a checkpoint below it");
+        let base = (base.0.0, base.1.0);
+        let first = log.first().map_or(base.0 + 1, |(index, _, _)| index.0);
+        assert_eq!(first, base.0 + 1, "a log that begins elsewhere than its checkpoint ends");
         let mut entries = VecDeque::with_capacity(log.len());
         for (index, term, data) in log {
             let mut entry = Entry { index: index.0, term: term.0, ..Entry::default() };
             entry.data = data;
             entries.push_back(entry);
         }
-        let last = entries.back().map_or((0, 0), |entry| (entry.index, entry.term));
+        let last = entries.back().map_or(base, |entry| (entry.index, entry.term));
         // A fresh group begins with term 1, so that its first leader has term 2, as with etcd.
         let term = hard_state.term.0.max(last.1).max(1);
         let vote = if term == hard_state.term.0 { hard_state.vote } else { 0 };
         let stored = RaftHardState { term, vote, commit: last.0, ..RaftHardState::default() };
-        let view = LogView {
-            base: (0, 0),
-            entries,
-            hard_state: stored.clone(),
-            voters: vec![config.member],
-        };
+        let view =
+            LogView { base, entries, hard_state: stored.clone(), voters: vec![config.member] };
         let raft_config = raft::Config {
             id: config.member,
             election_tick: config.election_ticks,
             heartbeat_tick: config.heartbeat_ticks,
-            applied: 0,
+            applied: base.0,
             max_size_per_msg: 1 << 20,
             max_inflight_msgs: 256,
             check_quorum: true,

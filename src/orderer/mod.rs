@@ -115,6 +115,22 @@ pub struct GroupConfig {
     pub shards: ShardSet,
 }
 
+/// What the log's first entry follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Base {
+    /// Index of the last entry that the shards hold already.
+    pub index: RaftIndex,
+    /// Its term.
+    pub term: Term,
+    /// The store's revision behind it.
+    pub revision: Revision,
+}
+
+impl Base {
+    /// Of a log that holds everything.
+    pub const START: Base = Base { index: RaftIndex(0), term: Term(0), revision: Revision::EMPTY };
+}
+
 /// A log entry as recovery found it.
 #[derive(Debug)]
 pub struct RecoveredEntry {
@@ -147,13 +163,15 @@ pub struct Orderer {
 }
 
 impl Orderer {
-    /// A lone voter over what recovery found. `place` names the shard of a key.
+    /// A lone voter over what recovery found: entries behind a base, the store's revision there.
+    /// `place` names the shard of a key.
     ///
     /// # Errors
     /// [`Malformed`] when an entry's bytes are no effects of this format.
     pub fn recover(
         config: GroupConfig,
         hard_state: HardState,
+        base: Base,
         entries: Vec<RecoveredEntry>,
         place: impl Fn(&[u8]) -> ShardId,
     ) -> Result<Orderer, Malformed> {
@@ -167,14 +185,14 @@ impl Orderer {
             in_log.push_back(InLog { index, term, body, answers: Vec::new(), credit: 0 });
         }
         Ok(Orderer {
-            driver: Driver::new(config, hard_state, log),
+            driver: Driver::new(config, hard_state, (base.index, base.term), log),
             sequencer: Sequencer::new(),
             in_log,
             unsent: VecDeque::new(),
             oversize: None,
             unfinished: Vec::new(),
             unfinished_before: None,
-            committed_revision: Revision::EMPTY,
+            committed_revision: base.revision,
             shards: config.shards,
             leading: None,
             open: false,
@@ -398,6 +416,7 @@ impl Orderer {
         );
         self.committed_revision = last;
         let batch = Batch::new((index, term), (before, last), effects, self.shards);
+        let batch = if self.open { batch } else { batch.replayed() };
         committed.push_back(Committed { batch: Arc::new(batch), answers, credit });
     }
 }

@@ -9,8 +9,10 @@ fn config() -> GroupConfig {
 }
 
 fn recover(entries: Vec<RecoveredEntry>, hard_state: HardState) -> Orderer {
-    Orderer::recover(config(), hard_state, entries, |key| ShardId(u16::from(key[0] % 2)))
-        .expect("well-formed entries")
+    Orderer::recover(config(), hard_state, Base::START, entries, |key: &[u8]| {
+        ShardId(u16::from(key[0] % 2))
+    })
+    .expect("well-formed entries")
 }
 
 /// An orderer that leads and is open, and the disk that took its entries so far.

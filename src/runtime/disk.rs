@@ -1,25 +1,26 @@
-//! Carries out the log's disk operations: writes on a ring of its own, awaited through an
-//! eventfd in the executor; everything that is rare on the executor's blocking threads.
+//! Carries out the log's disk operations: writes on a ring of its own; everything that is rare on
+//! the executor's blocking threads.
 
-use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use io_uring::opcode;
 use io_uring::squeue::Flags;
 use io_uring::types::{Fd, FsyncFlags};
-use io_uring::{IoUring, opcode};
 
 use super::clock::Clock;
+use super::direct::Aligned;
+use super::ring::{Ended, Ring};
 use super::segments::{errno_fault, fault, sync_dir};
 use crate::base::Tick;
-use crate::base::block::{BLOCK_BYTES, Blocks};
+use crate::base::block::Blocks;
 use crate::base::limits::RING_DEPTH;
 use crate::base::metrics::{Counter, Histogram};
 use crate::config::WalSync;
@@ -58,50 +59,32 @@ struct InFlight {
     begun: Tick,
 }
 
-/// Completions on their way to the node.
-pub(super) type Done = Rc<RefCell<Vec<(u64, Result<(), DiskFault>)>>>;
-
 /// The log's disk.
 pub(super) struct Disk {
     dir: PathBuf,
     sync: WalSync,
-    ring: IoUring,
+    ring: Ring,
     /// Segments open for durable writes.
     open: HashMap<SegmentId, File>,
     in_flight: HashMap<u64, InFlight>,
-    done: Done,
+    ended: Ended<u64>,
     clock: Clock,
     metrics: Arc<DiskMetrics>,
-    wake: Rc<dyn Fn()>,
 }
 
 impl Disk {
-    /// A disk over the `wal` folder. `wake` is called when something slow has ended.
+    /// A disk over the `wal` folder. `wake` is called when something has ended.
     pub(super) fn new(
         dir: PathBuf,
         sync: WalSync,
         clock: Clock,
         metrics: Arc<DiskMetrics>,
-        wake: Rc<dyn Fn()>,
+        wake: &Rc<dyn Fn()>,
     ) -> io::Result<Disk> {
-        let ring = IoUring::new(RING_DEPTH)?;
-        let (open, in_flight, done) = (HashMap::new(), HashMap::new(), Done::default());
-        Ok(Disk { dir, sync, ring, open, in_flight, done, clock, metrics, wake })
-    }
-
-    /// A descriptor that is readable when a write has ended.
-    pub(super) fn event(&self) -> io::Result<OwnedFd> {
-        // SAFETY: eventfd takes no pointers; a descriptor that it returns is ours alone.
-        #[expect(unsafe_code, reason = "std has no eventfd")]
-        let event = unsafe {
-            let fd = libc::eventfd(0, libc::EFD_NONBLOCK | libc::EFD_CLOEXEC);
-            if fd < 0 {
-                return Err(io::Error::last_os_error());
-            }
-            OwnedFd::from_raw_fd(fd)
-        };
-        self.ring.submitter().register_eventfd(event.as_raw_fd())?;
-        Ok(event)
+        let ring = Ring::new(RING_DEPTH, wake)?;
+        let (open, in_flight) = (HashMap::new(), HashMap::new());
+        let ended = Ended::new(Rc::clone(wake));
+        Ok(Disk { dir, sync, ring, open, in_flight, ended, clock, metrics })
     }
 
     /// Begins an operation.
@@ -145,20 +128,15 @@ impl Disk {
 
     /// Hands what was begun to the kernel.
     pub(super) fn submit(&mut self) -> io::Result<()> {
-        if self.ring.submission().is_empty() {
-            return Ok(());
-        }
-        self.ring.submit().map(|_| ())
+        self.ring.submit()
     }
 
     /// Takes what has ended.
     pub(super) fn take_done(&mut self, mut each: impl FnMut(u64, Result<(), DiskFault>)) {
-        let completions: Vec<(u64, i32)> =
-            self.ring.completion().map(|entry| (entry.user_data(), entry.result())).collect();
-        for (user_data, result) in completions {
+        for (user_data, result) in self.ring.take_ended() {
             self.completed(user_data, result);
         }
-        for (token, result) in self.done.borrow_mut().drain(..) {
+        for (token, result) in self.ended.take() {
             each(token, result);
         }
     }
@@ -187,13 +165,13 @@ impl Disk {
         let write = self.in_flight.remove(&token).expect("looked up above");
         self.metrics.sync.observe_ns(took_ns);
         self.metrics.bytes.add(write.blocks.padded_len() as u64);
-        self.done.borrow_mut().push((token, outcome));
+        self.ended.put(token, outcome);
     }
 
     fn write(&mut self, token: u64, segment: SegmentId, offset: u64, blocks: Blocks) {
         let fd = match self.file(segment) {
             Ok(fd) => fd,
-            Err(error) => return self.done.borrow_mut().push((token, Err(fault(error)))),
+            Err(error) => return self.ended.put(token, Err(fault(error))),
         };
         let len = u32::try_from(blocks.padded_len()).expect("a write is bounded by a segment");
         let awaits_sync = self.sync == WalSync::Fdatasync;
@@ -242,13 +220,7 @@ impl Disk {
         work: impl FnOnce(PathBuf) -> io::Result<()> + Send + 'static,
     ) {
         let path = self.dir.join(segment.file_name());
-        let (done, wake) = (Rc::clone(&self.done), Rc::clone(&self.wake));
-        glommio::spawn_local(async move {
-            let result = glommio::executor().spawn_blocking(move || work(path)).await;
-            done.borrow_mut().push((token, result.map_err(fault)));
-            wake();
-        })
-        .detach();
+        self.ended.slowly(token, move || work(path));
     }
 }
 
@@ -262,13 +234,11 @@ fn create(path: &std::path::Path) -> io::Result<()> {
 /// log's own writes on the same disk.
 fn zero(path: &std::path::Path, offset: u64, len: u64) -> io::Result<()> {
     let file = OpenOptions::new().write(true).custom_flags(libc::O_DIRECT).open(path)?;
-    let memory = vec![0; ZERO_BYTES + BLOCK_BYTES];
-    let aligned = memory.as_ptr().align_offset(BLOCK_BYTES);
-    let zeros = &memory[aligned..aligned + ZERO_BYTES];
+    let zeros = Aligned::new(ZERO_BYTES);
     let mut at = offset;
     while at < offset + len {
         let take = usize::try_from(offset + len - at).unwrap_or(ZERO_BYTES).min(ZERO_BYTES);
-        file.write_all_at(&zeros[..take], at)?;
+        file.write_all_at(&zeros.as_ref()[..take], at)?;
         at += take as u64;
         // Filling ahead must not take the disk from writes that somebody waits for.
         std::thread::sleep(Duration::from_micros(200));

@@ -7,6 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::clock::Clock;
 use super::disk::DiskMetrics;
+use super::page_disk::PageMetrics;
 use super::signals::open_files_max;
 use crate::base::Tick;
 use crate::base::metrics::{Counter, Histogram};
@@ -34,6 +35,8 @@ pub(super) struct CoreMetrics {
     pub(super) frontend: Arc<Meters>,
     /// What its hub and its shards count, once they are there.
     pub(super) node: OnceLock<(Arc<WatchMetrics>, Arc<NodeMetrics>)>,
+    /// What its shards' page files cost.
+    pub(super) pages: Arc<PageMetrics>,
 }
 
 /// How long batches took from committed to visible. The orderer's core writes it.
@@ -145,6 +148,18 @@ impl Scraper {
         Some(sum).filter(|_| self.nodes().next().is_some())
     }
 
+    fn disk(&self) -> DiskSample {
+        let wal = &self.metrics.disk;
+        let mut page_sync = Buckets::default();
+        self.metrics.cores.iter().for_each(|core| page_sync.add(&Buckets::in_s(&core.pages.sync)));
+        DiskSample {
+            wal_sync: Some(Buckets::in_s(&wal.sync)),
+            wal_write: Some(Buckets::in_s(&wal.write)),
+            wal_bytes: Some(wal.bytes.value()),
+            page_sync: Some(page_sync),
+        }
+    }
+
     fn compaction(&self) -> CompactionSample {
         let Some((_, leader)) = self.metrics.leader.get() else {
             return CompactionSample::default();
@@ -210,11 +225,7 @@ impl MetricsSource for Scraper {
             compaction: self.compaction(),
             watch: self.watch(),
             lease: self.leases(),
-            disk: DiskSample {
-                wal_sync: Some(Buckets::in_s(&self.metrics.disk.sync)),
-                wal_write: Some(Buckets::in_s(&self.metrics.disk.write)),
-                wal_bytes: Some(self.metrics.disk.bytes.value()),
-            },
+            disk: self.disk(),
             process: process(),
         }
     }

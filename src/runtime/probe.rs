@@ -9,8 +9,9 @@ use io_uring::{IoUring, Probe, opcode};
 const IO_MEMORY_BYTES_MAX: u64 = 1 << 20;
 /// Least memory with which an executor works at all.
 const IO_MEMORY_BYTES_MIN: u64 = 64 << 10;
-/// Parts that a core's share of locked memory is divided into: three rings, and the log's own.
-const SHARES_PER_CORE: u64 = 4;
+/// Parts that a core's share of locked memory is divided into: three rings, the log's own, and that
+/// of the page files.
+const SHARES_PER_CORE: u64 = 5;
 /// The capability that lifts the limit on locked memory.
 const CAP_IPC_LOCK: u32 = 14;
 
@@ -169,8 +170,8 @@ mod tests {
         let cases = [
             (None, 64, Ok(1 << 20)),
             (Some(8 << 20), 1, Ok(1 << 20)),
-            (Some(8 << 20), 2, Ok(1 << 20)),
-            (Some(8 << 20), 16, Ok(128 << 10)),
+            (Some(8 << 20), 2, Ok(816 << 10)),
+            (Some(8 << 20), 16, Ok(100 << 10)),
             (Some(8 << 20), 33, Err(())),
             (Some(64 << 10), 1, Err(())),
         ];

@@ -2,10 +2,10 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use crate::base::block::BLOCK_BYTES;
+use super::direct;
 use crate::shard::disk::DiskFault;
 use crate::shard::wal::{Medium, SegmentId};
 
@@ -51,20 +51,7 @@ impl Medium for SegmentDir {
 
     fn read(&self, segment: SegmentId, offset: u64, len: usize) -> Result<Vec<u8>, DiskFault> {
         let file = self.open_direct(segment).map_err(fault)?;
-        // O_DIRECT wants an aligned address: a little more memory than asked for has one in it.
-        let mut memory = vec![0; len + BLOCK_BYTES];
-        let start = memory.as_ptr().align_offset(BLOCK_BYTES);
-        let mut filled = 0;
-        while filled < len {
-            let into = &mut memory[start + filled..start + len];
-            let read = file.read_at(into, offset + filled as u64).map_err(fault)?;
-            filled += read;
-            // A short read that is no multiple of a block is the file's end.
-            if read == 0 || read % BLOCK_BYTES != 0 {
-                break;
-            }
-        }
-        Ok(memory[start..start + filled].to_vec())
+        direct::read(&file, offset, len).map_err(fault)
     }
 }
 

@@ -4,12 +4,12 @@ use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::{TcpListener as StdListener, ToSocketAddrs};
 use std::os::fd::{FromRawFd, IntoRawFd};
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use glommio::io::PollableFd;
 use glommio::net::TcpListener;
 use glommio::timer::sleep;
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
@@ -20,24 +20,28 @@ use super::datadir::{DataDir, mark_used};
 use super::disk::{Disk, DiskMetrics};
 use super::mailbox::{Arrival, Mailboxes, Serves};
 use super::metrics::{ApplyMetrics, CoreMetrics, ProcessMetrics, Scraper};
+use super::page_disk::PageDisk;
+use super::page_files::PageDir;
 use super::probe::Grant;
 use super::segments::SegmentDir;
 use super::station::Station;
-use super::{notify, signals};
+use super::{memory, notify, signals};
 use crate::base::CoreId;
 use crate::base::limits::{
-    CONNECTIONS_MAX, CUT_SLICE_CHANGES, READ_SLICE_RECORDS, REQUEST_OVERHEAD_BYTES,
+    CHECKPOINT_LOG_BYTES, CONNECTIONS_MAX, READ_SLICE_RECORDS, REQUEST_OVERHEAD_BYTES,
     RING_DEPTH_EXECUTOR, WATCH_STREAM_BYTES_MAX,
 };
 use crate::base::shared::Shared;
 use crate::cluster::compactor::Mode;
-use crate::config::{AutoCompaction, Config, Scheme, Url};
+use crate::config::{
+    AutoCompaction, Config, Scheme, Url, WalSync, memtable_by_rule, page_cache_by_rule,
+};
 use crate::frontend::http::{Scope, Site};
 use crate::frontend::port::{FrontendContext, Settings};
 use crate::log;
-use crate::node::{Boot, Core, Leader, NodeConfig, Outbox, Topology};
+use crate::node::{Boot, Core, Leader, NodeConfig, Outbox, Refused, ShardStart, Topology, Whose};
 use crate::router::Router;
-use crate::shard::wal::{self, ChainPoint, Known, Layout, Verdict};
+use crate::shard::wal::{Layout, Verdict};
 use crate::wire::etcdserverpb as pb;
 
 /// Exit code of a member that its disk or an invariant stopped.
@@ -51,6 +55,10 @@ struct Start {
     shared: Arc<Shared>,
     mailboxes: Arc<Mailboxes>,
     node: Arc<NodeConfig>,
+    /// What the shards start from, by number.
+    starts: Vec<ShardStart>,
+    /// The folder of their page files.
+    shards_dir: PathBuf,
     settings: Settings,
     clock: Clock,
     /// Open connections per core.
@@ -64,7 +72,7 @@ struct Start {
 /// What the orderer's core gets beside it.
 struct First {
     boot: Boot,
-    wal_dir: std::path::PathBuf,
+    wal_dir: PathBuf,
     listeners: Vec<(StdListener, Serves, Url)>,
     config: Config,
 }
@@ -92,6 +100,8 @@ pub fn serve(
         shared: Arc::new(Shared::new(cores, router.shards())),
         mailboxes: Arc::new(Mailboxes::new(cores)),
         node: Arc::new(node_config(&config, data_dir)),
+        starts: boot.starts.clone(),
+        shards_dir: data_dir.shards(),
         settings: settings(&config, data_dir),
         clock: Clock::new(),
         loads: Arc::new((0..cores).map(|_| AtomicU32::new(0)).collect()),
@@ -152,6 +162,8 @@ fn node_config(config: &Config, data_dir: &DataDir) -> NodeConfig {
         client_ur_ls: advertised.collect(),
         is_learner: false,
     };
+    let memory = memory::allowed_bytes();
+    let page_cache = config.page_cache_bytes.unwrap_or(page_cache_by_rule(memory));
     let ticks = (config.election_ms / config.heartbeat_ms.max(1)).max(2);
     NodeConfig {
         member: member.member_id,
@@ -168,7 +180,9 @@ fn node_config(config: &Config, data_dir: &DataDir) -> NodeConfig {
         watch_stream_bytes: WATCH_STREAM_BYTES_MAX,
         watch_fragment_bytes: config.max_request_bytes + REQUEST_OVERHEAD_BYTES,
         read_slice_records: READ_SLICE_RECORDS,
-        cut_slice_changes: CUT_SLICE_CHANGES,
+        page_cache_bytes: usize::try_from(page_cache).unwrap_or(usize::MAX),
+        memtable_bytes: config.memtable_bytes.unwrap_or(memtable_by_rule(memory)),
+        checkpoint_behind: (config.checkpoint_records, CHECKPOINT_LOG_BYTES),
         seed: signals::random_seed(),
     }
 }
@@ -192,20 +206,31 @@ fn settings(config: &Config, data_dir: &DataDir) -> Settings {
     }
 }
 
-/// Reads the log, and says what it found.
+/// Reads the page files' superblocks and the log, and says what it found.
 fn recover(config: &Config, data_dir: &DataDir) -> Result<Boot, String> {
-    let medium = SegmentDir::new(data_dir.wal());
-    let id = data_dir.identity.data_dir_id;
-    let known = Known { data_dir: id, base: ChainPoint::start(id), is_used: data_dir.is_used() };
-    let refused = |corrupt: wal::Corrupt| {
-        format!("the log in {} is refused: {corrupt}", data_dir.wal().display())
+    let (log, files) = (SegmentDir::new(data_dir.wal()), PageDir::new(data_dir.shards()));
+    let identity = &data_dir.identity;
+    let whose = Whose {
+        data_dir: identity.data_dir_id,
+        cluster: identity.member.cluster_id,
+        member: identity.member.member_id,
+        shards: identity.member.shards,
+        hash_seed: identity.key_hash_seed,
+        is_used: data_dir.is_used(),
+    };
+    let refused = |refused: Refused| match refused {
+        Refused::Log(corrupt) => {
+            format!("the log in {} is refused: {corrupt}", data_dir.wal().display())
+        }
+        // A page file names itself.
+        refused => format!("the data directory {} is refused: {refused}", data_dir.root.display()),
     };
     let layout = Layout {
-        lanes: data_dir.identity.member.shards,
+        lanes: identity.member.shards,
         depth: config.wal_depth,
         segment_bytes: config.wal_segment_bytes,
     };
-    let boot = Boot::recover(&medium, &known, layout).map_err(refused)?;
+    let boot = Boot::recover(&log, &files, &whose, layout).map_err(refused)?;
     match &boot.recovered.verdict {
         Verdict::Clean => log!(Info, "the log is intact", "entries" => boot.entries.len()),
         torn => log!(
@@ -248,7 +273,8 @@ async fn run_core(core: CoreId, start: Arc<Start>, first: Option<First>) -> sign
         rest = Some((wal_dir, listeners, config));
     }
     let (topology, shared) = (Arc::clone(&start.topology), Arc::clone(&start.shared));
-    let node = Core::new(core, topology, Arc::clone(&shared), Arc::clone(&start.node), leader);
+    let config = Arc::clone(&start.node);
+    let node = Core::new(core, topology, Arc::clone(&shared), config, &start.starts, leader);
     let mailboxes = Arc::clone(&start.mailboxes);
     let station = Station::new(
         core,
@@ -280,21 +306,14 @@ async fn run_core(core: CoreId, start: Arc<Start>, first: Option<First>) -> sign
     let drive = glommio::spawn_local(Rc::clone(&station).drive(move |arrival| {
         acceptor.take(arrival);
     }));
-    let first = match rest {
-        None => None,
-        Some((wal_dir, listeners, config)) => {
-            if let Err(error) =
-                attach_disk(&station, wal_dir, &config, &start.metrics.disk, start.clock)
-            {
-                log!(Fatal, "cannot set up the log's ring", "error" => error.to_string());
-                start.mailboxes.end();
-                return signals::End::Code(1);
-            }
-            Some((listeners, config))
-        }
-    };
-    let end = match first {
-        Some((listeners, config)) => lead(&start, &station, listeners, &config).await,
+    let log = rest.as_ref().map(|(dir, _, config)| (dir.clone(), config.wal_sync));
+    if let Err(error) = attach_disks(&station, core, &start, log) {
+        log!(Fatal, "cannot set up a disk's ring", "error" => error.to_string());
+        start.mailboxes.end();
+        return signals::End::Code(1);
+    }
+    let end = match rest {
+        Some((_, listeners, config)) => lead(&start, &station, listeners, &config).await,
         None => follow(&start, &station).await,
     };
     frontend.stop();
@@ -315,12 +334,12 @@ fn sites(start: &Start) -> Sites {
     }
 }
 
-fn attach_disk(
+/// Gives a core the disks that it works with: of its shards' page files, and of the log.
+fn attach_disks(
     station: &Rc<Station>,
-    wal_dir: std::path::PathBuf,
-    config: &Config,
-    metrics: &Arc<DiskMetrics>,
-    clock: Clock,
+    core: CoreId,
+    start: &Start,
+    log: Option<(PathBuf, WalSync)>,
 ) -> io::Result<()> {
     let woken = Rc::downgrade(station);
     let wake: Rc<dyn Fn()> = Rc::new(move || {
@@ -328,18 +347,17 @@ fn attach_disk(
             station.wake();
         }
     });
-    let disk = Disk::new(wal_dir, config.wal_sync, clock, Arc::clone(metrics), Rc::clone(&wake))?;
-    let event = disk.event()?;
-    station.set_disk(disk);
+    if let Some((dir, sync)) = log {
+        let metrics = Arc::clone(&start.metrics.disk);
+        station.set_disk(Disk::new(dir, sync, start.clock, metrics, &wake)?);
+    }
+    let shards = start.topology.shards_on(core);
+    if !shards.is_empty() {
+        let metrics = Arc::clone(&start.metrics.cores[usize::from(core.0)].pages);
+        let (dir, clock) = (&start.shards_dir, start.clock);
+        station.set_pages(PageDisk::new(dir, shards.iter(), clock, metrics, &wake)?);
+    }
     station.wake();
-    let event = PollableFd::new(event).map_err(|error| io::Error::other(error.to_string()))?;
-    glommio::spawn_local(async move {
-        while event.readable().await.is_ok() {
-            signals::drain_event(event.get_ref());
-            wake();
-        }
-    })
-    .detach();
     Ok(())
 }
 

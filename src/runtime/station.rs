@@ -13,14 +13,15 @@ use super::disk::Disk;
 use super::mailbox::{Arrival, Mailboxes};
 use super::metrics::ApplyMetrics;
 use super::nap::Naps;
-use crate::base::limits::{HEARTBEAT_FIRST_MS, HEARTBEAT_MS, STEPS_PER_TURN};
+use super::page_disk::PageDisk;
+use crate::base::limits::{HEARTBEAT_FIRST_MS, HEARTBEAT_MS, SLICE_PAUSE_NS, STEPS_PER_TURN};
 use crate::base::shared::Shared;
 use crate::base::{CoreId, Tick};
 use crate::frontend::port::{Delivery, FrontendContext, Port, Sleep};
 use crate::node::{Core, Input, Mail, Outbox};
 use crate::wire::call::{CallId, Request};
 
-/// The node of one core, its clock and its disk.
+/// The node of one core, its clock and its disks.
 pub(super) struct Station {
     id: CoreId,
     core: RefCell<Core>,
@@ -33,6 +34,7 @@ pub(super) struct Station {
     clock: Clock,
     applies: Arc<ApplyMetrics>,
     disk: RefCell<Option<Disk>>,
+    pages: RefCell<Option<PageDisk>>,
     frontend: RefCell<Weak<FrontendContext>>,
     waker: RefCell<Option<Waker>>,
     woken: Cell<bool>,
@@ -65,6 +67,7 @@ impl Station {
             clock,
             applies,
             disk: RefCell::new(None),
+            pages: RefCell::new(None),
             frontend: RefCell::new(Weak::new()),
             waker: RefCell::new(None),
             woken: Cell::new(true),
@@ -79,6 +82,11 @@ impl Station {
     /// The log's disk, on the orderer's core.
     pub(super) fn set_disk(&self, disk: Disk) {
         *self.disk.borrow_mut() = Some(disk);
+    }
+
+    /// The disk of its page files, on a core that has shards.
+    pub(super) fn set_pages(&self, pages: PageDisk) {
+        *self.pages.borrow_mut() = Some(pages);
     }
 
     /// The connections that this core's answers go to.
@@ -149,12 +157,12 @@ impl Station {
         while let Some(arrival) = self.mailboxes.take_arrival(self.id) {
             arrived(arrival);
         }
-        for _ in 0..STEPS_PER_TURN {
+        for step in 0..STEPS_PER_TURN {
             self.collect();
             let due = self.wake_at.get().is_some_and(|at| at <= self.clock.now());
-            let more = self.out.borrow().more;
-            let begins = !self.out.borrow().disk.is_empty();
-            if self.inputs.borrow().is_empty() && !due && !more && !begins {
+            // One slice of long work a turn.
+            let goes_on = step == 0 && self.out.borrow().more;
+            if self.inputs.borrow().is_empty() && !due && !goes_on && !self.has_output() {
                 break;
             }
             self.step();
@@ -168,7 +176,13 @@ impl Station {
         Poll::Pending
     }
 
-    /// Gathers mail and what the disk has done.
+    /// Whether the last step left something to do, or what came since calls for a halt.
+    fn has_output(&self) -> bool {
+        let out = self.out.borrow();
+        !out.disk.is_empty() || !out.pages.is_empty() || out.halt.is_some()
+    }
+
+    /// Gathers mail and what the disks have done.
     fn collect(&self) {
         let mut inputs = self.inputs.borrow_mut();
         while let Some((from, mail)) = self.mailboxes.take(self.id) {
@@ -176,6 +190,10 @@ impl Station {
         }
         if let Some(disk) = self.disk.borrow_mut().as_mut() {
             disk.take_done(|token, result| inputs.push_back(Input::Disk(token, result)));
+        }
+        if let Some(pages) = self.pages.borrow_mut().as_mut() {
+            pages.take_done(|answer| inputs.push_back(answer));
+            submit_pages(pages, &mut self.out.borrow_mut());
         }
     }
 
@@ -204,6 +222,12 @@ impl Station {
                 let why = format!("the log's ring takes no more writes: {error}");
                 out.halt.get_or_insert(why);
             }
+        }
+        if let Some(pages) = self.pages.borrow_mut().as_mut() {
+            for (shard, op) in out.pages.drain(..) {
+                pages.begin(shard, op);
+            }
+            submit_pages(pages, out);
         }
         // A member that cannot write its log answers nobody any more.
         if let Some(why) = out.halt.take() {
@@ -254,7 +278,6 @@ impl Station {
     /// Goes to sleep until input comes or time is due, unless there is more to do.
     fn sleep(&self, cx: &mut Context<'_>) {
         let busy = self.woken.get()
-            || self.out.borrow().more
             || !self.inputs.borrow().is_empty()
             || !self.unsent.borrow().is_empty();
         let is_parked = !busy && self.mailboxes.park(self.id, cx.waker());
@@ -273,7 +296,17 @@ impl Station {
         let beat_ms = if now.0 < 1_000_000_000 { HEARTBEAT_FIRST_MS } else { HEARTBEAT_MS };
         let beat = now.plus_ms(beat_ms);
         let at = self.wake_at.get().map_or(beat, |at| at.min(beat));
-        self.naps.arm(cx, at);
+        // An executor that always has a task to run looks at its sockets and disks every 100 ms
+        // alone: between slices of long work it has to come to rest.
+        let slice = now.plus_ns(SLICE_PAUSE_NS);
+        self.naps.arm(cx, if self.out.borrow().more { slice } else { at });
+    }
+}
+
+fn submit_pages(pages: &mut PageDisk, out: &mut Outbox) {
+    if let Err(error) = pages.submit() {
+        let why = format!("the page files' ring takes no more operations: {error}");
+        out.halt.get_or_insert(why);
     }
 }
 

@@ -39,9 +39,9 @@ impl fmt::Display for DiskFault {
 }
 
 /// What brings back what a member's disk has lost.
-pub(super) const REMEDY: &str = "in a cluster, remove this member and add it again with an empty \
+pub(crate) const REMEDY: &str = "in a cluster, remove this member and add it again with an empty \
      data directory; a single member's data directory has to be restored from a snapshot";
 
 /// Why a member does not start from what it finds, in front of the remedy.
-pub(super) const NO_START: &str =
+pub(crate) const NO_START: &str =
     "this member does not start, since it would forget what it acknowledged";

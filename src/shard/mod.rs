@@ -11,5 +11,6 @@ pub mod eval;
 pub mod memtable;
 pub mod mvcc;
 pub mod pages;
+pub mod store;
 pub mod tree;
 pub mod wal;

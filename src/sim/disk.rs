@@ -11,7 +11,8 @@ use crate::base::prng::Prng;
 use crate::shard::disk::{DiskFault, Token};
 use crate::shard::wal::{Action, DiskOp, Medium, SegmentId};
 
-const SECTOR_BYTES: usize = 512;
+/// What a disk writes whole or not at all.
+pub(super) const SECTOR_BYTES: usize = 512;
 
 /// How the process ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

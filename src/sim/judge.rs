@@ -15,7 +15,7 @@ use crate::base::change::Change;
 use crate::base::effect::Effect;
 use crate::base::record::Record;
 use crate::base::shared::Position;
-use crate::base::{LeaseId, Revision, Tick};
+use crate::base::{LeaseId, RaftIndex, Revision, Tick};
 use crate::wire::call::{Answer, OpAnswer, Reply, Request, TxnAnswer};
 use crate::wire::etcdserverpb as pb;
 
@@ -70,9 +70,12 @@ struct Lease {
 #[derive(Debug, Default)]
 pub struct Judge {
     log: Vec<(Effect, Tick)>,
-    /// What the present life has committed of it, in all and up to each position.
+    /// What the present life began with of it, has committed in all, and up to each position.
+    begun: usize,
     seen: usize,
     upto: Vec<usize>,
+    /// Where each entry of the log ends in it.
+    by_index: BTreeMap<RaftIndex, usize>,
     /// Where batches end in it.
     batch_ends: BTreeSet<usize>,
     /// What is visible of it: a request that is sent now is answered behind that.
@@ -91,8 +94,8 @@ pub struct Judge {
     leases: BTreeMap<LeaseId, Lease>,
     /// When each life opened, by the log's length then.
     opened: Vec<(usize, Tick)>,
-    /// Whether the member has a quota, which the model does not.
-    pub has_quota: bool,
+    /// Whether the member has a quota or a disk that fills, which the model has not.
+    pub may_fill: bool,
     /// Every change, as watchers are to see it.
     pub history: Vec<Change>,
     newest: BTreeMap<Bytes, Change>,
@@ -143,6 +146,7 @@ impl Judge {
             self.seen += 1;
         }
         self.upto.push(self.seen);
+        self.by_index.insert(batch.index, self.seen);
         self.batch_ends.insert(self.seen);
     }
 
@@ -175,7 +179,7 @@ impl Judge {
 
     fn effects_upto(&self, position: Position) -> usize {
         match position.checked_sub(1) {
-            None => 0,
+            None => self.begun,
             Some(at) => self.upto[usize::try_from(at).expect("few batches")],
         }
     }
@@ -201,13 +205,19 @@ impl Judge {
 
     /// The member is gone.
     pub fn crashed(&mut self) {
-        self.seen = 0;
         self.upto.clear();
         for op in self.ops.values_mut() {
             if matches!(op.state, State::Waiting) {
                 op.state = State::Lost(usize::MAX);
             }
         }
+    }
+
+    /// The next life begins: its checkpoints hold everything up to this entry.
+    pub fn began(&mut self, index: RaftIndex) {
+        let covered = self.by_index.range(..=index).next_back();
+        self.begun = covered.map_or(0, |(_, upto)| *upto);
+        self.seen = self.begun;
     }
 
     /// The next life is open for clients: all that was committed has to be there again.
@@ -509,7 +519,7 @@ impl Judge {
         assert!(expected.is_ok(), "{request:?} took effect: {expected:?}");
         let expected = shown(&expected);
         let is_quotas = |a: &pb::AlarmRequest| (a.action, a.member_id, a.alarm) == (1, 1, 1);
-        let by_quota = self.has_quota && matches!(&request, Request::Alarm(a) if is_quotas(a));
+        let by_quota = self.may_fill && matches!(&request, Request::Alarm(a) if is_quotas(a));
         let asked = self.claim(start, end, &is_it, |reply| shown(reply) == expected);
         // One that had this effect may have been taken for one that had none.
         let window = |from: usize, upto: usize| from <= start && end <= upto;

@@ -4,17 +4,21 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::disk::Disk;
+use super::page_disk::PageDisk;
 use crate::base::limits;
 use crate::base::prng::Prng;
 use crate::base::shared::Shared;
-use crate::base::{CoreId, Tick};
-use crate::node::{Boot, Core, Input, Leader, Mail, NodeConfig, Outbox, Topology};
+use crate::base::{CoreId, RaftIndex, ShardId, Tick};
+use crate::node::{Boot, Core, Input, Leader, Mail, NodeConfig, Outbox, Refused, Topology, Whose};
 use crate::router::Router;
-use crate::shard::wal::{ChainPoint, Corrupt, DiskOp, Known, Layout, Verdict};
+use crate::shard::pages;
+use crate::shard::wal::{DiskOp, Layout, Verdict};
 use crate::wire::call::{CallId, Reply, WatchMessage};
 
 /// The id of every simulated data directory.
 pub const DATA_DIR: u128 = 0x5eed_0000_0000_0000_0000_0000_0000_5eed;
+/// The seed that places keys on shards, in every simulated member.
+const HASH_SEED: u64 = 7;
 
 /// How a member is built.
 #[derive(Clone, Debug)]
@@ -27,6 +31,8 @@ pub struct Plan {
     pub ring: usize,
     /// The log.
     pub layout: Layout,
+    /// Writes of pages, of a hundred, that find no space.
+    pub page_no_space_percent: u64,
     /// The rest.
     pub node: NodeConfig,
 }
@@ -40,6 +46,7 @@ impl Plan {
             shards,
             ring: 64,
             layout: Layout { lanes: shards, depth: 1, segment_bytes: 64 * 4096 },
+            page_no_space_percent: 0,
             node: NodeConfig {
                 member: 1,
                 members: Vec::new(),
@@ -51,7 +58,9 @@ impl Plan {
                 watch_stream_bytes: 4 << 20,
                 watch_fragment_bytes: 1 << 20,
                 read_slice_records: limits::READ_SLICE_RECORDS,
-                cut_slice_changes: limits::CUT_SLICE_CHANGES,
+                page_cache_bytes: 4 << 20,
+                memtable_bytes: 16 << 20,
+                checkpoint_behind: (u64::MAX, u64::MAX),
                 seed,
             },
         }
@@ -70,6 +79,13 @@ impl Plan {
         // One core may publish more in a step than a small ring shows to an observer.
         plan.ring = if cores == 1 { 1024 } else { [32, 64, 1024][prng.below(3) as usize] };
         plan.node.watch_stream_bytes = [300, 2_000, 4 << 20][prng.below(3) as usize];
+        if prng.percent(70) {
+            plan.node.page_cache_bytes = (400 << 10) * usize::from(shards);
+            plan.node.checkpoint_behind = (1 + prng.below(150), u64::MAX);
+            if prng.percent(30) {
+                plan.node.memtable_bytes = 3 * u64::from(shards) * (2_000 + prng.below(60_000));
+            }
+        }
         if prng.percent(8) {
             plan.node.quota_bytes = Some(20_000 + prng.below(60_000));
         }
@@ -82,7 +98,6 @@ impl Plan {
         self.cores = 2 + prng.below(3) as u16;
         self.node.watch_fragment_bytes = [100, 200, 1 << 20][prng.below(3) as usize];
         self.node.read_slice_records = 1 + prng.below(4) as usize;
-        self.node.cut_slice_changes = 1 + prng.below(10) as usize;
         if prng.percent(15) {
             self.node.quota_bytes = Some(3_000 + prng.below(9_000));
         }
@@ -103,11 +118,15 @@ pub struct Machine {
     pub shared: Arc<Shared>,
     /// How the log ended that this life began with.
     pub verdict: Verdict,
+    /// The last entry that every shard's checkpoint held.
+    pub base: RaftIndex,
     stations: Vec<Station>,
     /// Mail that was sent and not collected: sender, receiver.
     pub sent: Vec<(CoreId, CoreId, Mail)>,
     /// Disk operations that were begun and not collected.
     pub disk: Vec<DiskOp>,
+    /// The same of page files.
+    pub pages: Vec<(ShardId, pages::DiskOp)>,
     /// Answers given.
     pub replies: Vec<(CoreId, CallId, Reply)>,
     /// Messages to watch streams.
@@ -132,15 +151,30 @@ pub struct Again {
 }
 
 impl Machine {
-    /// Starts a member from what its disk holds, as the runtime does.
+    /// Starts a member from what its disks hold, as the runtime does.
     ///
     /// # Errors
-    /// The log is refused.
-    pub fn boot(plan: &Plan, disk: &Disk, is_used: bool, now: Tick) -> Result<Machine, Corrupt> {
-        let known = Known { data_dir: DATA_DIR, base: ChainPoint::start(DATA_DIR), is_used };
-        let boot = Boot::recover(disk, &known, plan.layout)?;
+    /// The log or a page file is refused.
+    pub fn boot(
+        plan: &Plan,
+        disk: &Disk,
+        pages: &PageDisk,
+        is_used: bool,
+        now: Tick,
+    ) -> Result<Machine, Refused> {
+        let whose = Whose {
+            data_dir: DATA_DIR,
+            cluster: 1,
+            member: plan.node.member,
+            shards: plan.shards,
+            hash_seed: HASH_SEED,
+            is_used,
+        };
+        let boot = Boot::recover(disk, pages, &whose, plan.layout)?;
+        let starts = boot.starts.clone();
         let verdict = boot.recovered.verdict;
-        let topology = Arc::new(Topology::new(plan.cores, Router::new(7, plan.shards)));
+        let base = boot.recovered.base().index;
+        let topology = Arc::new(Topology::new(plan.cores, Router::new(HASH_SEED, plan.shards)));
         let shared = Arc::new(Shared::with_ring(plan.cores, plan.shards, plan.ring));
         let node = Arc::new(plan.node.clone());
         let mut first = Outbox::default();
@@ -149,7 +183,8 @@ impl Machine {
         let mut stations = Vec::new();
         for core in (0..plan.cores).map(CoreId) {
             let (topology, shared) = (Arc::clone(&topology), Arc::clone(&shared));
-            let core = Core::new(core, topology, shared, Arc::clone(&node), leader.take());
+            let node = Arc::clone(&node);
+            let core = Core::new(core, topology, shared, node, &starts, leader.take());
             let out = std::mem::take(&mut first);
             stations.push(Station { core, inputs: VecDeque::new(), out });
         }
@@ -157,9 +192,11 @@ impl Machine {
             topology,
             shared,
             verdict,
+            base,
             stations,
             sent: Vec::new(),
             disk: Vec::new(),
+            pages: Vec::new(),
             replies: Vec::new(),
             told: Vec::new(),
             halted: None,
@@ -200,6 +237,7 @@ impl Machine {
         core.step(now, inputs, out);
         assert!(inputs.is_empty(), "a step takes all input");
         self.disk.append(&mut out.disk);
+        self.pages.append(&mut out.pages);
         out.applied.clear();
         if let Some(why) = out.halt.take() {
             self.halted.get_or_insert(why);

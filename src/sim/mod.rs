@@ -13,6 +13,7 @@ pub mod judge;
 pub mod machine;
 pub mod mail;
 pub mod model;
+pub mod page_disk;
 pub mod requests;
 pub mod rig;
 pub mod watched;

@@ -4,11 +4,12 @@
 use super::disk::Disk;
 use super::machine::{Machine, Plan};
 use super::mail::Post;
+use super::page_disk::PageDisk;
 use crate::base::{CoreId, Tick};
 use crate::node::{Input, Mail};
 use crate::wire::call::{CallId, Reply, Request, WatchMessage};
 
-/// A machine with its mail and its disk.
+/// A machine with its mail and its disks.
 #[derive(Debug)]
 pub struct Rig {
     /// The cores.
@@ -17,6 +18,8 @@ pub struct Rig {
     pub post: Post,
     /// The log's disk.
     pub disk: Disk,
+    /// The disk of the page files.
+    pub pages: PageDisk,
     /// The time.
     pub now: Tick,
     plan: Plan,
@@ -33,11 +36,11 @@ impl Rig {
     /// If it does not open.
     #[must_use]
     pub fn new(plan: Plan) -> Rig {
-        let disk = Disk::default();
+        let (disk, pages) = (Disk::default(), PageDisk::new(plan.shards));
         let now = Tick(1);
-        let machine = Machine::boot(&plan, &disk, false, now).expect("an empty disk");
+        let machine = Machine::boot(&plan, &disk, &pages, false, now).expect("empty disks");
         let (post, told, replies) = (Post::default(), Vec::new(), Vec::new());
-        let mut rig = Rig { machine, post, disk, now, plan, calls: 0, replies, told };
+        let mut rig = Rig { machine, post, disk, pages, now, plan, calls: 0, replies, told };
         rig.run();
         assert!(rig.machine.is_open(), "a member opens once its own entry is on disk");
         rig
@@ -66,6 +69,9 @@ impl Rig {
             for op in std::mem::take(&mut self.machine.disk) {
                 self.disk.begin(op);
             }
+            for (shard, op) in std::mem::take(&mut self.machine.pages) {
+                self.pages.begin(shard, op);
+            }
             let replies = std::mem::take(&mut self.machine.replies);
             self.replies.extend(replies.into_iter().map(|(_, call, reply)| (call, reply)));
             let told = std::mem::take(&mut self.machine.told);
@@ -87,11 +93,15 @@ impl Rig {
         }
     }
 
-    /// Ends every disk operation under way; the first core hears of it with its next step.
+    /// Ends every disk operation under way; cores hear of it with their next step.
     pub fn sync(&mut self) {
         for token in self.disk.pending() {
             self.disk.finish(token);
             self.machine.give(CoreId(0), Input::Disk(token.0, Ok(())));
+        }
+        for (shard, token) in self.pages.pending() {
+            let answer = self.pages.finish(shard, token);
+            self.machine.give(self.machine.topology.home(shard), answer);
         }
     }
 
@@ -114,7 +124,8 @@ impl Rig {
             }
             let mut waiting = self.post.waiting();
             waiting.retain(|(from, to)| !held.contains(&(from.0, to.0)));
-            if waiting.is_empty() && self.disk.pending().is_empty() {
+            let is_idle = self.disk.pending().is_empty() && self.pages.pending().is_empty();
+            if waiting.is_empty() && is_idle {
                 return;
             }
         }

@@ -1,5 +1,6 @@
 //! One seed: a member that lives, dies and lives again under random clients.
 
+mod pages;
 mod watches;
 
 use std::collections::BTreeMap;
@@ -10,12 +11,13 @@ use super::judge::{Judge, OpId};
 use super::machine::{Machine, Plan};
 use super::mail::Post;
 use super::model::shown;
+use super::page_disk::PageDisk;
 use super::watched::Stream;
 use super::workload::{Topic, Workload};
 use crate::base::effect::AlarmKind;
 use crate::base::prng::Prng;
 use crate::base::shared::Position;
-use crate::base::{CoreId, LeaseId, Revision, Tick};
+use crate::base::{CoreId, LeaseId, Revision, ShardId, Tick};
 use crate::node::{Input, Topology};
 use crate::shard::disk::{DiskFault, Token};
 use crate::shard::wal::Verdict;
@@ -34,6 +36,7 @@ enum Event {
     Wake(CoreId, Tick),
     Mail(CoreId, CoreId),
     Disk(Token),
+    Page(ShardId, Token),
     Act(usize),
     Watch,
     Renew,
@@ -76,6 +79,7 @@ pub struct World {
     prng: Prng,
     clock: Clock<Event>,
     disk: Disk,
+    pages: PageDisk,
     machine: Machine,
     post: Post,
     judge: Judge,
@@ -125,10 +129,10 @@ pub fn run(seed: u64, sink: Option<fn(&str)>) -> Report {
     if let Some(prng) = &mut varied {
         plan.vary(prng);
     }
-    let disk = Disk::default();
+    let (disk, pages) = (Disk::default(), PageDisk::new(plan.shards));
     let clock = Clock::new(Tick(MS));
-    let machine = Machine::boot(&plan, &disk, false, clock.now());
-    let machine = machine.expect("an empty disk is a new member's");
+    let machine = Machine::boot(&plan, &disk, &pages, false, clock.now());
+    let machine = machine.expect("empty disks are a new member's");
     let mut workload = Workload::new(prng.next_u64());
     let mut topic = None;
     if let Some(prng) = &mut varied {
@@ -136,12 +140,13 @@ pub fn run(seed: u64, sink: Option<fn(&str)>) -> Report {
         workload.vary(topic);
     }
     let mut judge = Judge::default();
-    judge.has_quota = plan.node.quota_bytes.is_some();
+    judge.may_fill = plan.node.quota_bytes.is_some();
     let cores = usize::from(plan.cores);
     let mut world = World {
         prng,
         clock,
         disk,
+        pages,
         machine,
         post: Post::default(),
         judge,
@@ -235,9 +240,15 @@ impl World {
         let end = if self.prng.percent(60) { End::PowerCut } else { End::Killed };
         self.note(|_| format!("{end:?}"));
         self.begin_disk();
-        self.disk.crash(end, &mut self.prng);
+        self.begin_pages();
+        self.crash(end);
         self.boot();
         self.report.crashes += 1;
+    }
+
+    fn crash(&mut self, end: End) {
+        self.disk.crash(end, &mut self.prng);
+        self.pages.crash(end, &mut self.prng);
     }
 
     fn boot(&mut self) {
@@ -256,8 +267,9 @@ impl World {
         }
         self.clock.after_ns(5 * MS, Event::Step(CoreId(0)));
         let _ = self.clock.advance();
-        let machine = Machine::boot(&self.plan, &self.disk, true, self.clock.now());
-        self.machine = machine.unwrap_or_else(|corrupt| panic!("the log was refused: {corrupt}"));
+        let machine = Machine::boot(&self.plan, &self.disk, &self.pages, true, self.clock.now());
+        self.machine = machine.unwrap_or_else(|refused| panic!("a start was refused: {refused}"));
+        self.judge.began(self.machine.base);
         self.report.torn += usize::from(self.machine.verdict != Verdict::Clean);
     }
 
@@ -322,7 +334,7 @@ impl World {
             self.turn();
             assert!(self.clock.now() < deadline, "the member does not stop");
         }
-        self.disk.crash(End::PowerCut, &mut self.prng);
+        self.crash(End::PowerCut);
         self.boot();
         assert_eq!(self.machine.verdict, Verdict::Clean, "the log after a clean stop");
         self.open();
@@ -332,17 +344,21 @@ impl World {
         while !self.machine.is_stopped() {
             self.turn();
         }
-        self.disk.crash(End::Killed, &mut self.prng);
-        if self.disk.rot(&mut self.prng) {
-            self.clock.clear();
-            match Machine::boot(&self.plan, &self.disk, true, self.clock.now()) {
-                Err(corrupt) => self.note(|_| format!("rot is noticed: {corrupt:?}")),
-                Ok(_) => {
-                    self.boot();
-                    self.open();
-                }
-            }
+        self.crash(End::Killed);
+        if !self.rot_pages() && self.disk.rot(&mut self.prng) && self.starts() {
+            self.boot();
+            self.open();
         }
+    }
+
+    /// Whether what was spoiled lets the member start.
+    fn starts(&mut self) -> bool {
+        self.clock.clear();
+        match Machine::boot(&self.plan, &self.disk, &self.pages, true, self.clock.now()) {
+            Err(refused) => self.note(|_| format!("rot is noticed: {refused:?}")),
+            Ok(_) => return true,
+        }
+        false
     }
 
     // --- one thing after the other ----------------------------------------------------------
@@ -372,6 +388,7 @@ impl World {
                 self.wake_soon(to);
             }
             Event::Disk(token) => self.disk_done(token),
+            Event::Page(shard, token) => self.page_done(shard, token),
             Event::Act(client) => self.act(client),
             Event::Watch => self.watch(),
             Event::Renew => self.renew(),
@@ -420,6 +437,7 @@ impl World {
             self.clock.at(at, Event::Mail(from, to));
         }
         self.begin_disk();
+        self.begin_pages();
         for (core, call, reply) in std::mem::take(&mut self.machine.replies) {
             self.answer(core, call, reply);
         }
@@ -430,28 +448,38 @@ impl World {
 
     fn begin_disk(&mut self) {
         for op in std::mem::take(&mut self.machine.disk) {
-            let slowest = if self.prng.percent(5) { 20 * MS } else { MS };
-            let delay = 20 * US + self.prng.below(slowest);
+            let delay = self.disk_delay_ns();
             self.clock.after_ns(delay, Event::Disk(op.token));
             self.disk.begin(op);
         }
     }
 
-    fn disk_done(&mut self, token: Token) {
-        let mut result = Ok(());
-        if let Some(left) = &mut self.fault_in {
-            *left = left.saturating_sub(1);
-            if *left == 0 {
-                self.fault_in = None;
-                let full = self.prng.percent(40);
-                result = Err(if full { DiskFault::NoSpace } else { DiskFault::Os(5) });
-                self.note(|_| format!("{token:?} fails: {result:?}"));
-            }
+    fn disk_delay_ns(&mut self) -> u64 {
+        let slowest = if self.prng.percent(5) { 20 * MS } else { MS };
+        20 * US + self.prng.below(slowest)
+    }
+
+    /// What the operation that ends now fails with, if its turn to fail has come.
+    fn disk_fault(&mut self) -> Option<DiskFault> {
+        let left = self.fault_in.as_mut()?;
+        *left = left.saturating_sub(1);
+        if *left > 0 {
+            return None;
         }
+        self.fault_in = None;
+        let full = self.prng.percent(40);
+        Some(if full { DiskFault::NoSpace } else { DiskFault::Os(5) })
+    }
+
+    fn disk_done(&mut self, token: Token) {
+        let result = self.disk_fault().map_or(Ok(()), Err);
         let is_final = result.is_err() && self.disk.is_write(token);
         match result {
             Ok(()) => self.disk.finish(token),
-            Err(_) => self.disk.fail(token, &mut self.prng),
+            Err(_) => {
+                self.note(|_| format!("{token:?} fails: {result:?}"));
+                self.disk.fail(token, &mut self.prng);
+            }
         }
         self.machine.give(Topology::ORDERER, Input::Disk(token.0, result));
         if is_final {

@@ -77,7 +77,8 @@ impl Hub {
         }
     }
 
-    /// Where in the ring revision `next` is, if it and all behind it are still there.
+    /// Where in the ring revision `next` is, if it and all behind it are still there and came with
+    /// what they replaced.
     fn ring_position(&self, shared: &Shared, next: Revision) -> Option<Position> {
         let last = self.position + Position::from(self.offset > 0);
         let mut low = (last + 1).saturating_sub(RING_BATCHES as u64).max(1);
@@ -91,6 +92,9 @@ impl Hub {
             }
         }
         let batch = shared.batch(low).filter(|_| low <= last)?;
+        if !batch.knows_previous {
+            return None;
+        }
         (batch.before < next).then_some(low)
     }
 

@@ -50,9 +50,7 @@ pub(super) fn shared(
     if !with_previous || record.revision.before() < compact {
         return bare();
     }
-    let previous = placed.previous.get();
-    let previous = previous.expect("a visible record's previous version is known");
-    match previous {
+    match &placed.previous {
         None => bare(),
         Some(previous) => placed.event[1].get_or_init(|| encode(record, Some(previous))).clone(),
     }
@@ -69,7 +67,8 @@ mod tests {
     use prost::Message;
 
     use super::*;
-    use crate::base::effect::Effect;
+    use crate::base::ShardId;
+    use crate::base::change::Change;
     use crate::base::record::PutFields;
     use crate::base::{LeaseId, Revision, Sub};
     use crate::wire::etcdserverpb::WatchResponse;
@@ -109,8 +108,8 @@ mod tests {
     #[test]
     fn a_batch_holds_each_event_once() {
         let new = Arc::new(put(3, b"w"));
-        let placed = Placed::new(None, Effect::Record(Arc::clone(&new)));
-        placed.previous.set(Some(Arc::new(put(2, b"v")))).expect("set once");
+        let previous = Some(Arc::new(put(2, b"v")));
+        let placed = Placed::change(ShardId(0), Change { record: Arc::clone(&new), previous });
         for with_previous in [false, true] {
             let first = shared(&placed, &new, with_previous, Revision(-1));
             let second = shared(&placed, &new, with_previous, Revision(-1));
@@ -120,8 +119,8 @@ mod tests {
             shared(&placed, &new, false, Revision(-1)),
             shared(&placed, &new, true, Revision(-1))
         );
-        let fresh = Placed::new(None, Effect::Record(Arc::clone(&new)));
-        fresh.previous.set(None).expect("set once");
+        let previous = None;
+        let fresh = Placed::change(ShardId(0), Change { record: Arc::clone(&new), previous });
         let bare = shared(&fresh, &new, false, Revision(-1));
         assert_eq!(shared(&fresh, &new, true, Revision(-1)).as_ptr(), bare.as_ptr());
     }

@@ -80,7 +80,7 @@ pub(super) const MEMBER: [Flag; 31] = [
 ];
 
 #[rustfmt::skip]
-pub(super) const OWN: [Flag; 6] = [
+pub(super) const OWN: [Flag; 9] = [
     Flag::new("cores", Uint32, "0", Own,
         "Cores to run on. 0: all that the process may use."),
     Flag::new("shards", Uint32, "0", Own,
@@ -92,6 +92,14 @@ pub(super) const OWN: [Flag; 6] = [
         "Log writes that one lane may have in flight, 1 to 8."),
     Flag::new("wal-segment-bytes", Uint, "67108864", Hidden,
         "Size of a log segment."),
+    Flag::new("page-cache-bytes", Uint, "0", Own,
+        "Memory for pages of the store, at least 16 MiB.\n\
+         0: an eighth of the memory that the process may use, 64 MiB to 16 GiB."),
+    Flag::new("memtable-bytes", Uint, "0", Own,
+        "Memory for changes that are not on pages yet, at least 16 MiB.\n\
+         0: a sixteenth of the memory that the process may use, 64 MiB to 1 GiB."),
+    Flag::new("checkpoint-records", Uint, "400000", Hidden,
+        "Changes behind which a checkpoint is due."),
     Flag::new("version", Bool, "false", Own,
         "Say which version this is and exit."),
 ];

@@ -80,6 +80,14 @@ impl Leader {
         }
         self.no_space.push(origin);
         if self.no_space.len() == 1 {
+            self.raise_for_space(here, out);
+        }
+    }
+
+    /// Raises the space alarm of this member, if it is not raised.
+    pub(super) fn raise_for_space(&mut self, here: &mut Here, out: &mut Outbox) {
+        let (member, kind) = (here.config.member, AlarmKind::NoSpace);
+        if self.is_open() && !self.alarms.contains(&(member, kind)) {
             let kind = Kind::Alarm(None, AlarmChange::Raise(member, kind));
             let shards = here.topology.router().all();
             self.coordinator.begin(here, kind, shards, Vec::new(), out);

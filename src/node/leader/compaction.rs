@@ -70,6 +70,12 @@ impl Leader {
             return;
         }
         self.unholding.remove(&below);
+        // Who waits for the space itself does not wait for the next checkpoint, and if enough was
+        // written to pay for one nobody does.
+        let is_awaited = self.awaiting_cut.range(..=below).next().is_some();
+        if is_awaited || self.checkpoints.is_worthwhile(here.config.checkpoint_behind.0) {
+            self.checkpoints.want();
+        }
         let router = here.topology.router();
         let cut = Cut { begun: here.now, shards: router.all().iter().collect() };
         self.cutting.insert(below, cut);

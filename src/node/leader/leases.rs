@@ -83,7 +83,7 @@ impl Leader {
         ids: Vec<LeaseId>,
         out: &mut Outbox,
     ) {
-        let asks = ids.iter().map(|id| Ask::LeaseKeys(*id)).collect();
+        let asks = ids.iter().map(|id| Ask::LeaseRecords(*id)).collect();
         let shards = here.topology.router().all();
         self.coordinator.begin(here, Kind::Revoke(origin, ids), shards, asks, out);
     }

@@ -16,6 +16,8 @@ pub struct LeaderMetrics {
     pub log_writes: Counter,
     /// Time that the shards took to forget what a compaction left unneeded.
     pub compactions: Histogram<14>,
+    /// Checkpoints that all shards have ended.
+    pub checkpoints: Counter,
     /// The tick at which the last of them ended, 0 before the first.
     pub last_compaction: Gauge,
 }
@@ -26,6 +28,7 @@ impl Default for LeaderMetrics {
             batches: Counter::default(),
             log_writes: Counter::default(),
             compactions: Histogram::new(100_000_000),
+            checkpoints: Counter::default(),
             last_compaction: Gauge::default(),
         }
     }

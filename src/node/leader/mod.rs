@@ -9,6 +9,7 @@
 //! Tests: tests/sim.rs.
 
 mod alarms;
+mod checkpoints;
 mod compaction;
 mod leases;
 mod metrics;
@@ -16,61 +17,34 @@ mod metrics;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use crate::base::batch::Placed;
+use crate::base::batch::Batch;
 use crate::base::effect::{AlarmKind, Effect};
 use crate::base::limits::{BATCHES_IN_FLIGHT_MAX, OPERATIONS_MAX};
 use crate::base::prng::Prng;
 use crate::base::record::Malformed;
 use crate::base::reject::Reject;
 use crate::base::shared::Position;
-use crate::base::{CoreId, LeaseId, Revision, Tick};
+use crate::base::{CoreId, LeaseId, RaftIndex, Revision, Tick};
 use crate::cluster::compactor::Compactor;
 use crate::lease::{LeaseMetrics, LeaseTable};
 use crate::node::coordinator::{Coordinator, Kind, Physical};
 use crate::node::mail::{Mail, Origin, Rests};
-use crate::node::{Here, NodeConfig, Outbox, Topology};
-use crate::orderer::{Committed, GroupConfig, LogEntry, Orderer, Prepared, RecoveredEntry};
+use crate::node::{Boot, Here, NodeConfig, Outbox, Topology};
+use crate::orderer::{Base, Committed, GroupConfig, LogEntry, Orderer, Prepared};
 use crate::shard::disk::{DiskFault, Token};
 use crate::shard::eval::Conditions;
-use crate::shard::wal::{self, Corrupt, Known, Layout, Medium, Recovered, Wal};
+use crate::shard::wal::{self, ChainPoint, Wal};
 use crate::wire::call::{Answer, Request, StatusAnswer};
 
+use checkpoints::Checkpoints;
 use compaction::Cut;
 pub use metrics::{Applied, LeaderMetrics};
-
-/// What the orderer's core starts from.
-#[derive(Debug)]
-pub struct Boot {
-    /// What recovery found of the log.
-    pub recovered: Recovered,
-    /// Its entries.
-    pub entries: Vec<RecoveredEntry>,
-    /// How the log is laid out from now on.
-    pub layout: Layout,
-}
 
 /// Why a member cannot start from what it has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BootError {
     /// The log's entries are intact and yet no effects of this format.
     Malformed(Malformed),
-}
-
-impl Boot {
-    /// Reads the log of a medium.
-    ///
-    /// # Errors
-    /// The log is not what this member left.
-    pub fn recover(medium: &dyn Medium, known: &Known, layout: Layout) -> Result<Boot, Corrupt> {
-        let recovered = wal::recover(medium, known)?;
-        let mut entries = Vec::new();
-        for entry in recovered.entries(medium) {
-            let wal::Entry { index, term, chunks } = entry?;
-            let chunks = chunks.into_iter().map(|(bytes, _)| bytes).collect();
-            entries.push(RecoveredEntry { index, term, chunks });
-        }
-        Ok(Boot { recovered, entries, layout })
-    }
 }
 
 impl std::fmt::Display for BootError {
@@ -140,6 +114,9 @@ pub struct Leader {
     cutting: BTreeMap<Revision, Cut>,
     awaiting_cut: BTreeMap<Revision, Vec<(Origin, Revision)>>,
     queued: VecDeque<(Origin, Request)>,
+    checkpoints: Checkpoints,
+    /// What the leases and alarms of the start cover.
+    meta_index: RaftIndex,
     metrics: Arc<LeaderMetrics>,
 }
 
@@ -165,9 +142,18 @@ impl Leader {
         let found = boot.recovered.hard_state;
         let hard_state =
             crate::orderer::HardState { term: found.term, vote: found.vote, commit: found.commit };
-        let orderer = Orderer::recover(group, hard_state, boot.entries, |key| router.shard_of(key))
-            .map_err(BootError::Malformed)?;
         let lease_metrics = Arc::new(LeaseMetrics::default());
+        let oldest = boot.oldest().state;
+        let ChainPoint { index, term, .. } = oldest.applied;
+        let base = Base { index, term, revision: oldest.revision };
+        let meta_index = boot.starts[0].meta_index;
+        let mut leases = LeaseTable::new(Arc::clone(&lease_metrics));
+        boot.leases().for_each(|(id, ttl_s)| leases.grant(id, ttl_s, now));
+        let alarms = boot.starts[0].alarms().collect();
+        let compact = oldest.compact_revision;
+        let orderer =
+            Orderer::recover(group, hard_state, base, boot.entries, |key| router.shard_of(key))
+                .map_err(BootError::Malformed)?;
         let wal = Wal::open(boot.layout, &boot.recovered, now, &mut out.disk);
         Ok(Leader {
             orderer,
@@ -182,7 +168,7 @@ impl Leader {
             started: false,
             stopping: false,
             next_tick: now,
-            leases: LeaseTable::new(Arc::clone(&lease_metrics)),
+            leases,
             lease_metrics,
             going: BTreeSet::new(),
             granting: BTreeSet::new(),
@@ -190,16 +176,18 @@ impl Leader {
             renewals_waiting: 0,
             expiry_under_way: false,
             prng: Prng::new(config.seed),
-            alarms: BTreeSet::new(),
+            alarms,
             alarms_in_flight: 0,
             no_space: Vec::new(),
-            compact: Revision(-1),
+            compact,
             compactor: Compactor::new(config.compaction),
             unholding: BTreeMap::new(),
             unhold_asked: Revision(-1),
             cutting: BTreeMap::new(),
             awaiting_cut: BTreeMap::new(),
             queued: VecDeque::new(),
+            checkpoints: Checkpoints::new((index, term), oldest.revision),
+            meta_index,
             metrics: Arc::default(),
         })
     }
@@ -288,7 +276,8 @@ impl Leader {
                 break;
             };
             moved = true;
-            self.observe(here, &batch.effects, out);
+            self.observe(here, &batch, out);
+            self.checkpoints.passed(&batch);
             let (index, term, shards) = (batch.index, batch.term, batch.shards);
             let is_open = self.is_open();
             let applied = is_open.then(|| Applied::of(here.now, &batch.effects, &answers));
@@ -308,6 +297,7 @@ impl Leader {
                 }
             }
         }
+        moved |= self.begin_checkpoint(here, out);
         // Said before looking again: who makes room from here on rings this core.
         here.shared.want_room(!self.publishing.is_empty());
         if moved {
@@ -317,10 +307,13 @@ impl Leader {
     }
 
     /// Takes from a committed batch what this core keeps for itself.
-    fn observe(&mut self, here: &mut Here, effects: &[Placed], out: &mut Outbox) {
-        for placed in effects {
+    fn observe(&mut self, here: &mut Here, batch: &Batch, out: &mut Outbox) {
+        let is_known = batch.index <= self.meta_index;
+        for placed in &batch.effects {
             match &placed.effect {
                 Effect::Record(_) => {}
+                Effect::Grant { .. } | Effect::Revoke { .. } | Effect::Alarm { .. } if is_known => {
+                }
                 Effect::Grant { id, ttl_s } => {
                     self.granting.remove(id);
                     self.leases.grant(*id, *ttl_s, here.now);
@@ -526,6 +519,9 @@ impl Leader {
             Mail::NoSpace(origin) => self.refuse_for_space(here, origin, out),
             Mail::Unheld(core, below) => self.unheld(here, core, below, out),
             Mail::HasCut(shard, below) => self.has_cut(here, shard, below, out),
+            Mail::DiskFull => self.raise_for_space(here, out),
+            Mail::WantsCheckpoint(_) => self.checkpoints.want(),
+            Mail::Checkpointed(shard, index) => self.checkpointed(shard, index, out),
             other => unreachable!("{other:?} is not for the orderer's core"),
         }
     }
@@ -565,7 +561,7 @@ impl Leader {
         let quota = here.config.quota_bytes.unwrap_or(0);
         StatusAnswer {
             revision: here.shared.visible_revision(),
-            db_bytes: bytes,
+            db_bytes: here.shared.file_bytes(),
             db_bytes_in_use: bytes,
             quota_bytes: i64::try_from(quota).unwrap_or(i64::MAX),
             leader: self.orderer.leader(),

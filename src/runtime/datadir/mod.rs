@@ -1,11 +1,12 @@
 //! runtime::datadir — the data directory: whose it is, and that nobody else touches it.
-//! Before step 1 of a write. In: a path. Out: an identity, a lock, the log's folder; or a refusal.
+//! Before step 1 of a write. In: a path. Out: an identity, a lock, the folders of the log and of
+//! the page files; or a refusal.
 //! Owns: the directory's layout, the identity file (format 1), the lock.
 //! Invariants: (1) a directory of a real etcd is refused and not touched, and a real etcd refuses
 //!             ours; (2) the identity file is written last: where it stands, all stands; (3) what
 //!             was created is durable, its name included, before anything relies on it.
 //! Limits: none.
-//! Must not: read or write a segment of the log.
+//! Must not: read or write a segment of the log, or a page file that it did not make.
 //! Tests: datadir/tests.rs.
 //!
 //! ```text
@@ -15,6 +16,7 @@
 //! <data-dir>/ringbolt/lock      held while a process runs; its number in it, for people
 //! <data-dir>/ringbolt/used      stands once the member has served from here
 //! <data-dir>/ringbolt/wal/      segments of the log
+//! <data-dir>/ringbolt/shards/   one page file per shard, made with the space of its superblocks
 //! ```
 
 mod identity;
@@ -27,6 +29,9 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 pub use identity::{Identity, NewMember};
+
+use crate::base::ShardId;
+use crate::shard::pages::{FileId, HEAD_BYTES};
 
 /// How a bolt file's first meta page says what it is, behind the page's 16-byte head.
 const BOLT_MAGIC: [u8; 4] = 0xED0C_DAED_u32.to_le_bytes();
@@ -78,6 +83,7 @@ impl DataDir {
         let identity = match (wanted, is_new) {
             (Some(member), true) => {
                 places.make_inner()?;
+                places.make_page_files(member.shards)?;
                 let identity = Identity::new(member, random()?);
                 places.write_atomically("ringbolt", "identity", identity.text().as_bytes())?;
                 identity
@@ -85,6 +91,7 @@ impl DataDir {
             _ => {
                 let identity = places.read_identity()?;
                 places.refuse_lost_log()?;
+                places.refuse_lost_pages(identity.member.shards)?;
                 places.make_inner()?;
                 identity
             }
@@ -97,6 +104,12 @@ impl DataDir {
     #[must_use]
     pub fn wal(&self) -> PathBuf {
         self.root.join("ringbolt/wal")
+    }
+
+    /// The folder of the shards' page files.
+    #[must_use]
+    pub fn shards(&self) -> PathBuf {
+        self.root.join("ringbolt/shards")
     }
 
     /// Whether the member has ever served from it: from then on an empty log is a lost one.
@@ -226,13 +239,32 @@ impl<'a> Places<'a> {
                  it back, or remove the whole directory to begin an empty store"
             ));
         }
-        if !self.names("ringbolt/wal")?.is_empty() {
-            return Err(format!(
-                "{root}/ringbolt holds a log and no identity: put the file \"identity\" back, or \
-                 remove the whole directory to begin an empty store"
-            ));
+        let holds = if !self.names("ringbolt/wal")?.is_empty() {
+            "a log"
+        } else if self.is_page_written()? {
+            "page files"
+        } else {
+            return Ok(());
+        };
+        Err(format!(
+            "{root}/ringbolt holds {holds} and no identity: put the file \"identity\" back, or \
+             remove the whole directory to begin an empty store"
+        ))
+    }
+
+    /// Whether a page file holds more than the zeros that it is made with.
+    fn is_page_written(&self) -> Result<bool, String> {
+        for name in self.names("ringbolt/shards")? {
+            let tail = format!("ringbolt/shards/{name}");
+            let failed = |why| self.failed("read", &tail, &why);
+            let mut head = Vec::new();
+            let file = File::open(self.at(&tail)).map_err(failed)?;
+            file.take(HEAD_BYTES as u64 + 1).read_to_end(&mut head).map_err(failed)?;
+            if head.len() > HEAD_BYTES || head.iter().any(|byte| *byte != 0) {
+                return Ok(true);
+            }
         }
-        Ok(())
+        Ok(false)
     }
 
     fn refuse_lost_log(&self) -> Result<(), String> {
@@ -243,6 +275,21 @@ impl<'a> Places<'a> {
         Err(format!(
             "{}/ringbolt/wal is gone, and with it what this member acknowledged: put it back, or \
              remove the whole directory to begin an empty store",
+            self.root.display()
+        ))
+    }
+
+    /// A page file stands from the beginning, so one that is not there was lost.
+    fn refuse_lost_pages(&self, shards: u16) -> Result<(), String> {
+        let all = (0..shards).map(ShardId);
+        let Some(lost) = all.clone().find(|shard| !self.at(&page_file(*shard)).is_file()) else {
+            return Ok(());
+        };
+        let folder = "ringbolt/shards".to_owned();
+        let tail = if self.at(&folder).is_dir() { page_file(lost) } else { folder };
+        Err(format!(
+            "{}/{tail} is gone, and with it what this member acknowledged and no longer keeps in \
+             its log: put it back, or remove the whole directory to begin an empty store",
             self.root.display()
         ))
     }
@@ -275,13 +322,28 @@ impl<'a> Places<'a> {
 
     /// Makes what a complete directory holds besides the identity; does nothing where it stands.
     fn make_inner(&self) -> Result<(), String> {
-        for tail in ["ringbolt/wal", "member", "member/wal", "member/snap"] {
+        for tail in ["ringbolt/wal", "ringbolt/shards", "member", "member/wal", "member/snap"] {
             self.make(tail)?;
         }
         if !self.at("member/snap/db").exists() {
             self.write_atomically("member/snap", "db", DECOY.as_bytes())?;
         }
         Ok(())
+    }
+
+    /// Makes the page files. The zeros are written, so that no first superblock wants for space.
+    fn make_page_files(&self, shards: u16) -> Result<(), String> {
+        for tail in (0..shards).map(|shard| page_file(ShardId(shard))) {
+            let mut options = OpenOptions::new();
+            options.write(true).create(true).truncate(true).mode(0o600);
+            let made = options.open(self.at(&tail)).and_then(|mut file| {
+                file.write_all(&[0; HEAD_BYTES])?;
+                file.sync_all()
+            });
+            made.map_err(|why| self.failed("make", &tail, &why))?;
+        }
+        let folder = "ringbolt/shards";
+        sync_folder(&self.at(folder)).map_err(|why| self.failed("make", folder, &why))
     }
 
     fn make(&self, tail: &str) -> Result<(), String> {
@@ -356,6 +418,11 @@ impl<'a> Places<'a> {
             }
         }
     }
+}
+
+/// Where a shard's page file lies in the directory.
+fn page_file(shard: ShardId) -> String {
+    format!("ringbolt/shards/{}", FileId(shard).file_name())
 }
 
 /// Makes a folder that only its owner may enter, and makes its name durable.

@@ -71,6 +71,11 @@ fn a_new_directory_is_made_closed_and_opens_again_as_the_same() {
     assert!(first.is_new && first.warnings.is_empty());
     assert_eq!(first.identity.member, member());
     assert!(first.wal().is_dir());
+    for shard in 0..3 {
+        let file = fs::read(first.shards().join(format!("{shard}.pages"))).expect("a page file");
+        assert_eq!(file, [0; HEAD_BYTES]);
+    }
+    assert_eq!(fs::read_dir(first.shards()).expect("a folder").count(), 3);
     for (path, (mode, _)) in picture(&scratch.0) {
         let expect = if path.is_dir() { 0o700 } else { 0o600 };
         assert_eq!(mode & 0o777, expect, "{}", path.display());
@@ -131,7 +136,7 @@ fn foreign_directories_are_refused_and_not_touched() {
     bolt[16..20].copy_from_slice(&BOLT_MAGIC);
     let mut torn_bolt = vec![0; 8192];
     torn_bolt[4112..4116].copy_from_slice(&BOLT_MAGIC);
-    let cases: [(&str, &[u8], &str); 7] = [
+    let cases: [(&str, &[u8], &str); 8] = [
         ("member/snap/db", &bolt, "is a bolt file"),
         ("member/snap/db", &torn_bolt, "is a bolt file"),
         ("member/snap/db", b"something", "neither a bolt file nor Ringbolt's"),
@@ -139,6 +144,7 @@ fn foreign_directories_are_refused_and_not_touched() {
         ("member/snap/0000000000000002-0000000000000007.snap", b"", "is a snapshot of etcd"),
         ("proxy/cluster", b"", "a folder \"proxy\""),
         ("ringbolt/wal/0-0", b"x", "holds a log and no identity"),
+        ("ringbolt/shards/1.pages", b"\0\0x", "holds page files and no identity"),
     ];
     for (index, (tail, bytes, expect)) in cases.into_iter().enumerate() {
         let scratch = Scratch::new(&format!("foreign-{index}"));
@@ -159,11 +165,13 @@ fn a_half_made_directory_is_finished() {
         "ringbolt/",
         "ringbolt/lock",
         "ringbolt/wal/",
+        "ringbolt/shards/",
         "member/",
         "member/wal/",
         "member/snap/",
         "member/snap/db.tmp",
         "member/snap/db",
+        "ringbolt/shards/0.pages",
         "ringbolt/identity.tmp",
     ];
     for count in 0..=steps.len() {
@@ -174,11 +182,14 @@ fn a_half_made_directory_is_finished() {
             match step.strip_suffix('/') {
                 Some(_) => fs::create_dir(path).expect("a folder"),
                 None if step.ends_with("snap/db") => fs::write(path, DECOY).expect("the decoy"),
+                None if step.ends_with(".pages") => fs::write(path, [0; 7]).expect("zeros"),
                 None => fs::write(path, "torn").expect("a file"),
             }
         }
         let dir = open(&scratch.data()).unwrap_or_else(|why| panic!("{count}: {why}"));
         assert!(dir.is_new, "{count}");
+        let length = fs::metadata(dir.shards().join("0.pages")).expect("a page file").len();
+        assert_eq!(length, HEAD_BYTES as u64, "{count}");
         drop(dir);
         assert!(!open(&scratch.data()).expect("complete").is_new);
     }
@@ -187,9 +198,11 @@ fn a_half_made_directory_is_finished() {
 #[test]
 fn what_was_lost_is_not_begun_anew() {
     let scratch = Scratch::new("lost");
-    let lose: [(&str, &str); 3] = [
+    let lose: [(&str, &str); 5] = [
         ("ringbolt", "its folder \"ringbolt\" is gone"),
         ("ringbolt/wal", "ringbolt/wal is gone"),
+        ("ringbolt/shards", "ringbolt/shards is gone"),
+        ("ringbolt/shards/2.pages", "ringbolt/shards/2.pages is gone"),
         ("ringbolt/identity", "holds a log and no identity"),
     ];
     for (tail, expect) in lose {

@@ -22,6 +22,8 @@ pub enum Ask {
     RangeAt(KeyRange, Revision, u64),
     /// The keys attached to a lease.
     LeaseKeys(LeaseId),
+    /// The live versions of the keys attached to a lease.
+    LeaseRecords(LeaseId),
 }
 
 /// What one shard says to one ask.
@@ -29,7 +31,7 @@ pub enum Ask {
 pub enum Given {
     /// To `Key`.
     Key(Option<Arc<Record>>),
-    /// To `Range` and `RangeAt`: the shard's share.
+    /// To `Range`, `RangeAt` and `LeaseRecords`: the shard's share.
     Page(Page),
     /// To `LeaseKeys`: the shard's share, ascending.
     Keys(Vec<Bytes>),
@@ -92,6 +94,17 @@ impl Gathered {
         match self.known(Ask::LeaseKeys(id))? {
             Given::Keys(keys) => Ok(keys),
             other => unreachable!("LeaseKeys was answered with {other:?}"),
+        }
+    }
+
+    /// The live versions of the keys of a lease, ascending.
+    ///
+    /// # Errors
+    /// [`Missing`].
+    pub fn lease_records(&self, id: LeaseId) -> Result<&[Arc<Record>], Missing> {
+        match self.known(Ask::LeaseRecords(id))? {
+            Given::Page(page) => Ok(&page.records),
+            other => unreachable!("LeaseRecords was answered with {other:?}"),
         }
     }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::{Missing, Page, Plan, Taken, View, delete_range, pushed_limit, request_range};
+use crate::base::change::Change;
 use crate::base::range::KeyRange;
 use crate::base::record::{PutFields, Record};
 use crate::base::{LeaseId, Revision, Sub};
@@ -16,8 +17,8 @@ use crate::wire::etcdserverpb::{DeleteRangeRequest, PutRequest, RangeRequest};
 /// What a write became.
 #[derive(Debug)]
 pub struct Outcome {
-    /// The changes, by sub; empty if it writes nothing.
-    pub records: Vec<Arc<Record>>,
+    /// The changes, by sub, each with what it replaced; empty if it writes nothing.
+    pub changes: Vec<Change>,
     /// What the client is told.
     pub answer: Answer,
 }
@@ -32,15 +33,15 @@ pub fn materialise(view: &impl View, plan: &Plan<'_>, revision: Revision) -> Out
     let base = if plan.writes { revision.before() } else { revision };
     let reads_own = matches!(&plan.op, Taken::Txn { ops, .. } if !is_single(ops));
     let newest = BTreeMap::new();
-    let mut run = Run { view, base, revision, reads_own, newest, records: Vec::new() };
+    let mut run = Run { view, base, revision, reads_own, newest, changes: Vec::new() };
     let answer = match run.op(&plan.op) {
         OpAnswer::Range(range) => Answer::Range(range),
         OpAnswer::Put(put) => Answer::Put(put),
         OpAnswer::DeleteRange(delete) => Answer::DeleteRange(delete),
         OpAnswer::Txn(txn) => Answer::Txn(txn),
     };
-    assert_eq!(plan.writes, !run.records.is_empty(), "a plan was wrong about writing");
-    Outcome { records: run.records, answer }
+    assert_eq!(plan.writes, !run.changes.is_empty(), "a plan was wrong about writing");
+    Outcome { changes: run.changes, answer }
 }
 
 /// Whether a branch is one plain operation: nothing reads what it wrote.
@@ -54,9 +55,10 @@ struct Run<'v, V> {
     revision: Revision,
     /// An operation may read what one before it wrote.
     reads_own: bool,
-    /// The transaction's own newest versions, tombstones included.
-    newest: BTreeMap<Bytes, Arc<Record>>,
-    records: Vec<Arc<Record>>,
+    /// The transaction's own newest versions, tombstones included, and where each key's first
+    /// change stands.
+    newest: BTreeMap<Bytes, (Arc<Record>, usize)>,
+    changes: Vec<Change>,
 }
 
 impl<V: View> Run<'_, V> {
@@ -74,7 +76,7 @@ impl<V: View> Run<'_, V> {
 
     /// The revision that answers show: the transaction's own once it has changed something.
     fn header(&self) -> Revision {
-        if self.records.is_empty() { self.base } else { self.revision }
+        if self.changes.is_empty() { self.base } else { self.revision }
     }
 
     fn range(&self, request: &RangeRequest) -> RangeAnswer {
@@ -115,7 +117,7 @@ impl<V: View> Run<'_, V> {
             version,
             lease,
         });
-        self.push(record);
+        self.push(record, previous.clone());
         PutAnswer { revision: self.revision, previous: previous.filter(|_| request.prev_kv) }
     }
 
@@ -123,7 +125,7 @@ impl<V: View> Run<'_, V> {
         let live = self.own_page(&delete_range(request)).records;
         for record in &live {
             let tombstone = Record::tombstone(record.key(), self.revision, self.next_sub());
-            self.push(tombstone);
+            self.push(tombstone, Some(Arc::clone(record)));
         }
         let deleted = live.len() as u64;
         let previous = if request.prev_kv { live } else { Vec::new() };
@@ -131,20 +133,27 @@ impl<V: View> Run<'_, V> {
     }
 
     fn next_sub(&self) -> Sub {
-        Sub(u32::try_from(self.records.len()).expect("fewer changes than keys fit in memory"))
+        Sub(u32::try_from(self.changes.len()).expect("fewer changes than keys fit in memory"))
     }
 
-    fn push(&mut self, record: Record) {
-        let record = Arc::new(record);
+    /// Adds a change of a key whose live version was `before`.
+    fn push(&mut self, record: Record, before: Option<Arc<Record>>) {
+        let (record, mut previous) = (Arc::new(record), before);
         if self.reads_own {
-            self.newest.insert(record.key_bytes(), Arc::clone(&record));
+            // Below the transaction's revision the key stood as its first change found it.
+            let first = self.newest.get(record.key()).map(|(_, first)| *first);
+            if let Some(first) = first {
+                previous = self.changes[first].previous.clone();
+            }
+            let first = first.unwrap_or(self.changes.len());
+            self.newest.insert(record.key_bytes(), (Arc::clone(&record), first));
         }
-        self.records.push(record);
+        self.changes.push(Change { record, previous });
     }
 
     fn live(&self, key: &Bytes) -> Option<Arc<Record>> {
         match self.newest.get(key) {
-            Some(own) => Some(Arc::clone(own)).filter(|own| !own.is_tombstone()),
+            Some((own, _)) => Some(Arc::clone(own)).filter(|own| !own.is_tombstone()),
             None => found(self.view.newest(key)),
         }
     }
@@ -162,8 +171,9 @@ impl<V: View> Run<'_, V> {
                 records.push(record);
             }
             rest.next_if(|record| record.key() == &next_own.0[..]);
-            if !next_own.1.is_tombstone() {
-                records.push(Arc::clone(next_own.1));
+            let (newest, _) = next_own.1;
+            if !newest.is_tombstone() {
+                records.push(Arc::clone(newest));
             }
             match own.next() {
                 Some(next) => next_own = next,

@@ -1,20 +1,24 @@
-//! Keys in order, with the number of live ones before any place.
+//! Keys in order, with what the layer adds to the number of live ones before any place: 1 for a
+//! key that it made, -1 for one that it deleted, nothing for others.
 //!
 //! Slots stand in chunks of bounded size, the chunks in a vector with a fence each, and a Fenwick
-//! tree sums the chunks' live keys. Within a chunk the eight bytes behind what all its keys have
+//! tree sums the chunks. Within a chunk the eight bytes behind what all its keys have
 //! in common stand beside each slot, so that a search rarely touches a key: a control plane's
 //! keys share long prefixes.
 
 use std::cmp::Ordering;
 
 use super::keys::{Keys, Slot};
+use crate::base::record::Turn;
 
 /// Keys of one chunk; one more splits it.
 const CHUNK_KEYS: usize = 512;
-/// A chunk below this joins its neighbour if both fit in half a chunk.
-const CHUNK_KEYS_MIN: usize = 64;
-/// Set in a slot whose key is not live at the newest revision.
+/// Set in a slot whose key is not live behind the layer's last change.
 const DEAD: Slot = 1 << 31;
+/// Set in a slot whose key was not live before the layer's first change.
+const BORN: Slot = 1 << 30;
+/// The slot itself.
+const SLOT: Slot = BORN - 1;
 
 /// A position in key order: chunk, and place in it. Good until the index changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,9 +32,9 @@ pub(super) struct Index {
     fences: Vec<Box<[u8]>>,
     #[expect(clippy::vec_box, reason = "a chunk put in between moves pointers, not chunks")]
     chunks: Vec<Box<Chunk>>,
-    /// Live keys of each chunk, and their sums.
-    live: Vec<u32>,
-    live_sums: Sums,
+    /// What each chunk adds, and the sums.
+    net: Vec<i32>,
+    net_sums: Sums,
 }
 
 #[derive(Default)]
@@ -47,8 +51,8 @@ impl Index {
         Index {
             fences: vec![Box::default()],
             chunks: vec![Box::default()],
-            live: vec![0],
-            live_sums: Sums::of(&[0]),
+            net: vec![0],
+            net_sums: Sums::of(&[0]),
         }
     }
 
@@ -57,34 +61,21 @@ impl Index {
         self.chunks.len()
     }
 
-    /// Puts in a key that is not there.
-    pub(super) fn insert(&mut self, keys: &Keys, key: &[u8], slot: Slot, is_live: bool) {
+    /// Puts in a key that is not there, with its first change: whether it made the key or deleted
+    /// it.
+    pub(super) fn insert(&mut self, keys: &Keys, key: &[u8], slot: Slot, turn: Turn) {
         let mut at = self.chunk_of(key);
         if self.chunks[at].slots.len() == CHUNK_KEYS {
             self.split(keys, at, key);
             at = self.chunk_of(key);
         }
-        let flagged = if is_live { slot } else { slot | DEAD };
+        let flagged = match turn {
+            Turn::Created => slot | BORN,
+            Turn::Updated => slot,
+            Turn::Deleted => slot | DEAD,
+        };
         self.chunks[at].insert(keys, key, flagged);
-        if is_live {
-            self.add_live(at, 1);
-        }
-    }
-
-    /// Takes out a key, which must not be live.
-    pub(super) fn remove(&mut self, keys: &Keys, key: &[u8]) {
-        let at = self.chunk_of(key);
-        let chunk = &mut self.chunks[at];
-        let place = chunk.search(keys, key).expect("a key that is dropped is in the index");
-        let slot = chunk.slots.remove(place);
-        assert!(slot & DEAD != 0, "a live key was dropped");
-        chunk.heads.remove(place);
-        if chunk.slots.len() < CHUNK_KEYS_MIN && at > 0 {
-            let left = self.chunks[at - 1].slots.len();
-            if left + self.chunks[at].slots.len() <= CHUNK_KEYS / 2 {
-                self.join_left(keys, at);
-            }
-        }
+        self.add(at, net_of(flagged));
     }
 
     /// Notes that a key became live or ceased to be.
@@ -95,13 +86,12 @@ impl Index {
         let slot = &mut chunk.slots[place];
         assert!((*slot & DEAD != 0) == is_live, "a key's liveness did not change");
         *slot ^= DEAD;
-        self.add_live(at, if is_live { 1 } else { -1 });
+        self.add(at, if is_live { 1 } else { -1 });
     }
 
-    fn add_live(&mut self, chunk: usize, delta: i8) {
-        let live = self.live[chunk].checked_add_signed(i32::from(delta));
-        self.live[chunk] = live.expect("a chunk has no fewer than 0 live keys");
-        self.live_sums.add(chunk, i64::from(delta));
+    fn add(&mut self, chunk: usize, delta: i32) {
+        self.net[chunk] += delta;
+        self.net_sums.add(chunk, i64::from(delta));
     }
 
     /// The first place whose key is at or above `key`.
@@ -128,19 +118,19 @@ impl Index {
         while *place < end {
             if let Some(slot) = self.chunks[place.chunk].slots.get(place.at) {
                 place.at += 1;
-                return Some(slot & !DEAD);
+                return Some(slot & SLOT);
             }
             *place = Place { chunk: place.chunk + 1, at: 0 };
         }
         None
     }
 
-    /// Live keys before `place`.
-    pub(super) fn live_before(&self, place: Place) -> u64 {
+    /// What the layer adds to the number of live keys before `place`.
+    pub(super) fn net_before(&self, place: Place) -> i64 {
         let within = self.chunks.get(place.chunk).map_or(0, |chunk| {
-            chunk.slots[..place.at].iter().filter(|slot| **slot & DEAD == 0).count() as u64
+            chunk.slots[..place.at].iter().map(|slot| i64::from(net_of(*slot))).sum()
         });
-        self.live_sums.before(place.chunk) + within
+        self.net_sums.before(place.chunk) + within
     }
 
     /// About how many keys lie between two places, live or not.
@@ -168,23 +158,13 @@ impl Index {
         };
         right.narrow(keys);
         chunk.narrow(keys);
-        let fence = right.slots.first().map_or(key, |slot| keys.key(slot & !DEAD));
+        let fence = right.slots.first().map_or(key, |slot| keys.key(slot & SLOT));
         self.fences.insert(at + 1, fence.into());
-        let live = right.live();
+        let net = right.net();
         self.chunks.insert(at + 1, Box::new(right));
-        self.live[at] -= live;
-        self.live.insert(at + 1, live);
-        self.live_sums = Sums::of(&self.live);
-    }
-
-    fn join_left(&mut self, keys: &Keys, at: usize) {
-        let right = self.chunks.remove(at);
-        self.fences.remove(at);
-        let left = &mut self.chunks[at - 1];
-        left.slots.extend_from_slice(&right.slots);
-        left.measure(keys);
-        self.live[at - 1] += self.live.remove(at);
-        self.live_sums = Sums::of(&self.live);
+        self.net[at] -= net;
+        self.net.insert(at + 1, net);
+        self.net_sums = Sums::of(&self.net);
     }
 }
 
@@ -202,7 +182,7 @@ impl Chunk {
         let low = self.heads.partition_point(|other| *other < head);
         let equal = self.heads[low..].partition_point(|other| *other == head);
         let found =
-            self.slots[low..low + equal].binary_search_by(|slot| keys.key(slot & !DEAD).cmp(key));
+            self.slots[low..low + equal].binary_search_by(|slot| keys.key(slot & SLOT).cmp(key));
         found.map(|at| at + low).map_err(|at| at + low)
     }
 
@@ -230,7 +210,7 @@ impl Chunk {
     fn common<'a>(&self, keys: &'a Keys) -> &'a [u8] {
         match (self.slots.first(), self.slots.last()) {
             (Some(first), Some(last)) => {
-                let (first, last) = (keys.key(first & !DEAD), keys.key(last & !DEAD));
+                let (first, last) = (keys.key(first & SLOT), keys.key(last & SLOT));
                 &first[..common_len(first, last)]
             }
             _ => &[],
@@ -240,13 +220,18 @@ impl Chunk {
     fn measure(&mut self, keys: &Keys) {
         self.common = self.common(keys).into();
         let skip = self.common.len();
-        let heads = self.slots.iter().map(|slot| head_of(&keys.key(slot & !DEAD)[skip..]));
+        let heads = self.slots.iter().map(|slot| head_of(&keys.key(slot & SLOT)[skip..]));
         self.heads = heads.collect();
     }
 
-    fn live(&self) -> u32 {
-        self.slots.iter().map(|slot| u32::from(slot & DEAD == 0)).sum()
+    fn net(&self) -> i32 {
+        self.slots.iter().map(|slot| net_of(*slot)).sum()
     }
+}
+
+/// What a key adds to the number of live ones.
+fn net_of(flagged: Slot) -> i32 {
+    i32::from(flagged & BORN != 0) - i32::from(flagged & DEAD != 0)
 }
 
 fn common_len(a: &[u8], b: &[u8]) -> usize {
@@ -264,12 +249,12 @@ fn head_of(bytes: &[u8]) -> u64 {
 /// A Fenwick tree: sums of a vector's prefixes under single changes (Fenwick, "A new data
 /// structure for cumulative frequency tables", 1994).
 struct Sums {
-    nodes: Vec<u64>,
+    nodes: Vec<i64>,
 }
 
 impl Sums {
-    fn of(values: &[u32]) -> Sums {
-        let mut nodes: Vec<u64> = values.iter().map(|value| u64::from(*value)).collect();
+    fn of(values: &[i32]) -> Sums {
+        let mut nodes: Vec<i64> = values.iter().map(|value| i64::from(*value)).collect();
         for at in 0..nodes.len() {
             let parent = at | (at + 1);
             if parent < nodes.len() {
@@ -281,13 +266,13 @@ impl Sums {
 
     fn add(&mut self, mut at: usize, delta: i64) {
         while let Some(node) = self.nodes.get_mut(at) {
-            *node = node.checked_add_signed(delta).expect("a chunk has no fewer than 0 live keys");
+            *node += delta;
             at |= at + 1;
         }
     }
 
     /// The sum of the values before `end`.
-    fn before(&self, end: usize) -> u64 {
+    fn before(&self, end: usize) -> i64 {
         let mut end = end.min(self.nodes.len());
         let mut sum = 0;
         while end > 0 {
@@ -308,23 +293,6 @@ mod tests {
     use crate::base::record::Record;
     use crate::base::{Revision, Sub};
 
-    #[test]
-    fn sums_follow_a_plain_vector() {
-        let mut plain: Vec<u32> = (0..37).map(|i| i * 3 % 11).collect();
-        let mut sums = Sums::of(&plain);
-        for at in [0, 36, 7, 8, 15, 16, 31, 32] {
-            plain[at] += 5;
-            sums.add(at, 5);
-            for end in 0..=plain.len() {
-                assert_eq!(
-                    sums.before(end),
-                    plain[..end].iter().map(|value| u64::from(*value)).sum::<u64>()
-                );
-            }
-        }
-    }
-
-    /// Keys with shared prefixes of many lengths, empty tails and zero bytes among them.
     fn any_key(prng: &mut Prng) -> Vec<u8> {
         let prefix: &[u8] = match prng.below(4) {
             0 => b"",
@@ -342,29 +310,17 @@ mod tests {
         key
     }
 
-    fn insert(keys: &mut Keys, index: &mut Index, key: &[u8], is_live: bool) -> Slot {
-        let slot = keys.insert(Arc::new(Record::tombstone(key, Revision(1), Sub(0))));
-        index.insert(keys, key, slot, is_live);
-        slot
-    }
-
-    fn drop_key(keys: &mut Keys, index: &mut Index, key: &[u8], slot: Slot) {
-        index.remove(keys, key);
-        keys.versions_mut(slot).take_unneeded(Revision(2));
-        keys.remove(slot, key);
-    }
-
-    fn check_all(keys: &Keys, index: &Index, plain: &BTreeMap<Vec<u8>, (Slot, bool)>) {
+    fn check_all(keys: &Keys, index: &Index, plain: &BTreeMap<Vec<u8>, (Slot, bool, bool)>) {
         let mut place = index.lower_bound(keys, b"");
-        let mut live = 0;
-        for (key, (slot, is_live)) in plain {
+        let mut net = 0;
+        for (key, (slot, is_born, is_dead)) in plain {
             assert_eq!(keys.find(key), Some(*slot));
-            assert_eq!(index.live_before(index.lower_bound(keys, key)), live, "{key:?}");
+            assert_eq!(index.net_before(index.lower_bound(keys, key)), net, "{key:?}");
             assert_eq!(index.next(&mut place), Some(*slot));
-            live += u64::from(*is_live);
+            net += i64::from(*is_born) - i64::from(*is_dead);
         }
         assert_eq!(index.next(&mut place), None);
-        assert_eq!(index.live_before(index.end()), live);
+        assert_eq!(index.net_before(index.end()), net);
     }
 
     #[test]
@@ -372,24 +328,22 @@ mod tests {
         for seed in 0..4 {
             let mut prng = Prng::new(seed);
             let (mut keys, mut index) = (Keys::new(seed), Index::new());
-            let mut plain: BTreeMap<Vec<u8>, (Slot, bool)> = BTreeMap::new();
+            let mut plain: BTreeMap<Vec<u8>, (Slot, bool, bool)> = BTreeMap::new();
             for step in 0..12_000 {
                 let key = any_key(&mut prng);
-                let growing = step < 7000;
-                match plain.get(&key).copied() {
-                    None if growing => {
-                        let is_live = prng.percent(70);
-                        let slot = insert(&mut keys, &mut index, &key, is_live);
-                        plain.insert(key, (slot, is_live));
+                match plain.get_mut(&key) {
+                    None => {
+                        let turn = [Turn::Created, Turn::Updated, Turn::Deleted];
+                        let turn = turn[prng.below(3) as usize];
+                        let record = Record::tombstone(&key, Revision(1), Sub(0));
+                        let slot = keys.insert(Arc::new(record));
+                        index.insert(&keys, &key, slot, turn);
+                        let (is_born, is_dead) = (turn == Turn::Created, turn == Turn::Deleted);
+                        plain.insert(key, (slot, is_born, is_dead));
                     }
-                    None => assert_eq!(keys.find(&key), None),
-                    Some((slot, false)) if !growing => {
-                        drop_key(&mut keys, &mut index, &key, slot);
-                        plain.remove(&key);
-                    }
-                    Some((slot, is_live)) => {
-                        index.set_live(&keys, &key, !is_live);
-                        plain.insert(key, (slot, !is_live));
+                    Some((_, _, is_dead)) => {
+                        index.set_live(&keys, &key, *is_dead);
+                        *is_dead = !*is_dead;
                     }
                 }
                 if step % 3000 == 2999 {
@@ -404,7 +358,9 @@ mod tests {
         let (mut keys, mut index) = (Keys::new(1), Index::new());
         for number in 0..CHUNK_KEYS * 10 {
             let key = format!("/registry/pods/{number:09}");
-            insert(&mut keys, &mut index, key.as_bytes(), true);
+            let record = Record::tombstone(key.as_bytes(), Revision(1), Sub(0));
+            let slot = keys.insert(Arc::new(record));
+            index.insert(&keys, key.as_bytes(), slot, Turn::Created);
         }
         assert_eq!(index.chunks(), 10);
     }

@@ -8,22 +8,21 @@ use hashbrown::HashTable;
 use super::versions::Versions;
 use crate::base::record::Record;
 
-/// Where a key's versions are. Stable for as long as the key has any.
+/// Where a key's versions are.
 pub(super) type Slot = u32;
 
 /// Slots of one memory block: growing never copies what is there.
 const BLOCK_SLOTS: usize = 4096;
 /// Tables, so that one growing moves few entries.
 const TABLES: usize = 1024;
-/// One bit of a slot is the index's.
-const SLOTS_MAX: usize = 1 << 31;
+/// Two bits of a slot are the index's.
+const SLOTS_MAX: usize = 1 << 30;
 
 /// A slot with the half of its key's hash that places it within its table.
 type Hashed = (u32, Slot);
 
 pub(super) struct Keys {
     blocks: Vec<Vec<Versions>>,
-    free: Vec<Slot>,
     tables: Vec<HashTable<Hashed>>,
     seed: u64,
 }
@@ -31,7 +30,7 @@ pub(super) struct Keys {
 impl Keys {
     pub(super) fn new(seed: u64) -> Keys {
         let tables = (0..TABLES).map(|_| HashTable::new()).collect();
-        Keys { blocks: Vec::new(), free: Vec::new(), tables, seed }
+        Keys { blocks: Vec::new(), tables, seed }
     }
 
     pub(super) fn versions(&self, slot: Slot) -> &Versions {
@@ -57,23 +56,23 @@ impl Keys {
     /// Gives the key of `record`, which has no slot, one that holds the record.
     pub(super) fn insert(&mut self, record: Arc<Record>) -> Slot {
         let (table, hash) = self.place(record.key());
-        let slot = self.free.pop().unwrap_or_else(|| self.grow());
+        let slot = self.grow();
         self.versions_mut(slot).push(record);
         let spread = |hash: u32| u64::from(hash) << 32 | u64::from(hash);
         self.tables[table].insert_unique(spread(hash), (hash, slot), |entry| spread(entry.0));
         slot
     }
 
-    /// Gives a slot free whose key was `key` and that holds no version any more.
-    pub(super) fn remove(&mut self, slot: Slot, key: &[u8]) {
-        assert!(self.versions(slot).is_empty(), "a key was dropped that has a version");
-        let (table, hash) = self.place(key);
-        let spread = u64::from(hash) << 32 | u64::from(hash);
-        match self.tables[table].find_entry(spread, |entry| entry.1 == slot) {
-            Ok(entry) => drop(entry.remove()),
-            Err(_) => panic!("a key was dropped that is not in its table"),
+    /// Lets go of up to `count` slots, the newest first; nothing can be found from then on. True
+    /// when none is left.
+    pub(super) fn dismantle(&mut self, count: usize) -> bool {
+        self.tables.clear();
+        let Some(last) = self.blocks.last_mut() else { return true };
+        last.truncate(last.len().saturating_sub(count));
+        if last.is_empty() {
+            self.blocks.pop();
         }
-        self.free.push(slot);
+        self.blocks.is_empty()
     }
 
     fn grow(&mut self) -> Slot {

@@ -1,25 +1,23 @@
 //! The versions of one key, ascending.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::base::Revision;
 use crate::base::record::Record;
 
 /// The versions of one key, oldest first, tombstones included. Most keys have one version most
-/// of the time, which takes no allocation; a key that is written often drops versions at its
-/// front one at a time.
+/// of the time, which takes no allocation.
 #[derive(Clone, Debug)]
 pub enum Versions {
     /// Exactly one.
     One(Arc<Record>),
     /// Any number but one. None only in a slot without a key.
-    Many(Box<VecDeque<Arc<Record>>>),
+    Many(Vec<Arc<Record>>),
 }
 
 impl Versions {
     pub(super) fn none() -> Versions {
-        Versions::Many(Box::default())
+        Versions::Many(Vec::new())
     }
 
     /// How many versions are held.
@@ -42,7 +40,7 @@ impl Versions {
     pub fn last(&self) -> Option<&Arc<Record>> {
         match self {
             Versions::One(record) => Some(record),
-            Versions::Many(many) => many.back(),
+            Versions::Many(many) => many.last(),
         }
     }
 
@@ -51,7 +49,7 @@ impl Versions {
     pub fn first(&self) -> Option<&Arc<Record>> {
         match self {
             Versions::One(record) => Some(record),
-            Versions::Many(many) => many.front(),
+            Versions::Many(many) => many.first(),
         }
     }
 
@@ -67,7 +65,7 @@ impl Versions {
         match self {
             Versions::One(record) => Some(record).filter(|record| record.revision <= revision),
             Versions::Many(many) => {
-                if let Some(last) = many.back().filter(|last| last.revision <= revision) {
+                if let Some(last) = many.last().filter(|last| last.revision <= revision) {
                     return Some(last);
                 }
                 let above = many.partition_point(|record| record.revision <= revision);
@@ -88,7 +86,7 @@ impl Versions {
             Versions::One(record) => (Some(record), None),
             Versions::Many(many) => {
                 let from = many.partition_point(|record| record.revision <= revision);
-                (None, Some(many.range(from..)))
+                (None, Some(many[from..].iter()))
             }
         };
         let one = one.filter(|record| record.revision > revision);
@@ -98,43 +96,10 @@ impl Versions {
     pub(super) fn push(&mut self, record: Arc<Record>) {
         match self {
             Versions::One(first) => {
-                let mut many = VecDeque::with_capacity(2);
-                many.push_back(Arc::clone(first));
-                many.push_back(record);
-                *self = Versions::Many(Box::new(many));
+                *self = Versions::Many(vec![Arc::clone(first), record]);
             }
             Versions::Many(many) if many.is_empty() => *self = Versions::One(record),
-            Versions::Many(many) => many.push_back(record),
-        }
-    }
-
-    /// Takes the oldest version away if no read at `cut` or later needs it and no watch that
-    /// starts at `cut` does: it is below `cut`, and superseded at or below `cut` or a tombstone.
-    pub(super) fn take_unneeded(&mut self, cut: Revision) -> Option<Arc<Record>> {
-        match self {
-            Versions::One(record) => {
-                if record.revision >= cut || !record.is_tombstone() {
-                    return None;
-                }
-                let record = Arc::clone(record);
-                *self = Versions::none();
-                Some(record)
-            }
-            Versions::Many(many) => {
-                let first = many.front()?;
-                let superseded = many.get(1).is_some_and(|next| next.revision <= cut);
-                if first.revision >= cut || !(superseded || first.is_tombstone()) {
-                    return None;
-                }
-                let first = many.pop_front();
-                match many.len() {
-                    1 => *self = Versions::One(many.pop_front()?),
-                    // A burst of versions must not keep its memory for ever.
-                    len if len < many.capacity() / 4 => many.shrink_to(len * 2),
-                    _ => {}
-                }
-                first
-            }
+            Versions::Many(many) => many.push(record),
         }
     }
 }
@@ -163,11 +128,6 @@ mod tests {
         })
     }
 
-    fn shown(versions: &Versions) -> Vec<(i64, u32)> {
-        let all = versions.above(Revision(0));
-        all.map(|record| (record.revision.0, record.sub.0)).collect()
-    }
-
     #[test]
     fn reads_find_the_version_of_their_revision() {
         let mut versions = Versions::none();
@@ -180,29 +140,5 @@ mod tests {
             assert_eq!(found, expected, "at {revision}");
         }
         assert_eq!(versions.above(Revision(3)).count(), 2);
-    }
-
-    #[test]
-    fn a_cut_keeps_what_reads_and_watches_from_it_on_need() {
-        // (changes as revision, sub, tombstone), cut, what stays.
-        type Case = (&'static [(i64, u32, bool)], i64, &'static [(i64, u32)]);
-        let cases: [Case; 8] = [
-            (&[(3, 0, false)], 9, &[(3, 0)]),
-            (&[(3, 0, false), (5, 0, false)], 4, &[(3, 0), (5, 0)]),
-            (&[(3, 0, false), (5, 0, false)], 5, &[(5, 0)]),
-            (&[(3, 0, false), (5, 0, true)], 5, &[(5, 0)]),
-            (&[(3, 0, false), (5, 0, true)], 6, &[]),
-            (&[(3, 0, false), (5, 0, true), (9, 0, false)], 6, &[(9, 0)]),
-            (&[(5, 0, false), (5, 1, true)], 5, &[(5, 0), (5, 1)]),
-            (&[(5, 0, false), (5, 1, true)], 6, &[]),
-        ];
-        for (changes, cut, expected) in cases {
-            let mut versions = Versions::none();
-            for (revision, sub, tombstone) in changes {
-                versions.push(change(*revision, *sub, *tombstone));
-            }
-            while versions.take_unneeded(Revision(cut)).is_some() {}
-            assert_eq!(shown(&versions), expected, "{changes:?} cut at {cut}");
-        }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::source::{AsOf, PageId, Source, Walk};
+use super::source::{AsOf, Source, Stop, Walk};
 use crate::base::range::KeyRange;
 use crate::base::record::Record;
 
@@ -24,7 +24,7 @@ impl Budget {
 }
 
 /// How a step ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     /// The range is read to its end.
     Ended,
@@ -32,8 +32,6 @@ pub enum Step {
     Paused,
     /// The taker refused a record; the next step begins with it.
     Full,
-    /// These pages have to be in memory first.
-    Wanted(Vec<PageId>),
 }
 
 /// Reads the live versions of a range in key order, a step at a time.
@@ -59,12 +57,15 @@ impl RangeCursor {
     }
 
     /// Hands records to `take` until the range or the budget ends, or `take` refuses one.
+    ///
+    /// # Errors
+    /// [`Stop`] when a page is missing or damaged; the next step goes on where this one came to.
     pub fn step(
         &mut self,
         source: &dyn Source,
         budget: Budget,
         mut take: impl FnMut(&Arc<Record>) -> ControlFlow<()>,
-    ) -> Step {
+    ) -> Result<Step, Stop> {
         let Budget { keys: mut keys_left, bytes: mut bytes_left } = budget;
         // The last key that is done with, while the walk goes on; `None` before the first.
         let mut reached: Option<Vec<u8>> = None;
@@ -90,11 +91,10 @@ impl RangeCursor {
         if let Some(reached) = reached {
             self.after = Some(Bytes::from(reached));
         }
-        match walk {
+        Ok(match walk? {
             Walk::Ended => Step::Ended,
             Walk::Broken if is_full => Step::Full,
             Walk::Broken => Step::Paused,
-            Walk::Wanted(pages) => Step::Wanted(pages),
-        }
+        })
     }
 }

@@ -1,10 +1,10 @@
 //! shard::mvcc — etcd's read semantics over versions by key and revision.
-//! Step 2 of a write and every read. In: ranges at a revision. Out: runs of records, stretches
-//! of history, hashes.
+//! Step 2 of a write and every read. In: ranges at a revision. Out: runs of records,
+//! hashes.
 //! Owns: nothing but cursors; between two steps they hold keys and records, no place in a store.
 //! Invariants: (1) a cursor interrupted anywhere yields what an uninterrupted one yields;
 //!             (2) what was read at a revision stays true.
-//! Limits: STRETCH_CHANGES_MAX.
+//! Limits: none of its own.
 //! Must not: know where a version is kept; choose a revision; write.
 //! Tests: tests.rs against the naive model of `sim`.
 
@@ -12,7 +12,6 @@ pub mod cursor;
 pub mod hash;
 pub mod range;
 pub mod source;
-pub mod stretch;
 
 #[cfg(test)]
 mod tests;

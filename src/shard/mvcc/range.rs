@@ -15,7 +15,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::cursor::{Budget, RangeCursor, Step};
-use super::source::{AsOf, CountState, Counted, PageId, Source};
+use super::source::{AsOf, CountState, Counted, Source, Stop};
 use crate::base::Revision;
 use crate::base::range::KeyRange;
 use crate::base::record::Record;
@@ -265,8 +265,6 @@ pub enum Progress {
     Done(Run),
     /// The budget is used up.
     Paused,
-    /// These pages have to be in memory first.
-    Wanted(Vec<PageId>),
 }
 
 /// A shard's part of a Range under way.
@@ -329,32 +327,32 @@ impl ShardRange {
     /// All of what was asked at once: for callers that bound the work otherwise.
     ///
     /// # Errors
-    /// The pages that have to be in memory first.
-    pub fn run(ask: ShardAsk, source: &dyn Source) -> Result<Run, Vec<PageId>> {
+    /// [`Stop`] when a page is missing or damaged.
+    pub fn run(ask: ShardAsk, source: &dyn Source) -> Result<Run, Stop> {
         let mut part = ShardRange::new(ask, source);
         loop {
-            match part.step(source, Budget::UNBOUNDED) {
-                Progress::Done(run) => return Ok(run),
-                Progress::Wanted(pages) => return Err(pages),
-                Progress::Paused => {}
+            if let Progress::Done(run) = part.step(source, Budget::UNBOUNDED)? {
+                return Ok(run);
             }
         }
     }
 
     /// Goes on for one slice.
-    pub fn step(&mut self, source: &dyn Source, budget: Budget) -> Progress {
+    ///
+    /// # Errors
+    /// [`Stop`] when a page is missing or damaged; the next slice goes on from there.
+    pub fn step(&mut self, source: &dyn Source, budget: Budget) -> Result<Progress, Stop> {
         loop {
             let step = match self.stage {
-                Stage::Take => self.take(source, budget),
-                Stage::Pass => self.pass(source, budget),
-                Stage::Count(state) => self.count(source, budget, state),
-                Stage::Done => return Progress::Done(std::mem::take(&mut self.run)),
+                Stage::Take => self.take(source, budget)?,
+                Stage::Pass => self.pass(source, budget)?,
+                Stage::Count(state) => self.count(source, budget, state)?,
+                Stage::Done => return Ok(Progress::Done(std::mem::take(&mut self.run))),
             };
             match step {
                 Step::Ended => self.stage = self.stage_behind(Stage::Pass),
                 Step::Full => self.stage = self.stage_behind(Stage::Take),
-                Step::Paused => return Progress::Paused,
-                Step::Wanted(pages) => return Progress::Wanted(pages),
+                Step::Paused => return Ok(Progress::Paused),
             }
         }
     }
@@ -377,7 +375,7 @@ impl ShardRange {
         matches!(self.stage, Stage::Count(_))
     }
 
-    fn take(&mut self, source: &dyn Source, budget: Budget) -> Step {
+    fn take(&mut self, source: &dyn Source, budget: Budget) -> Result<Step, Stop> {
         let ShardRange { ask, cursor, counting, run, .. } = self;
         let limit = ask.limit.unwrap_or(usize::MAX);
         cursor.step(source, budget, |record| {
@@ -393,7 +391,7 @@ impl ShardRange {
         })
     }
 
-    fn pass(&mut self, source: &dyn Source, budget: Budget) -> Step {
+    fn pass(&mut self, source: &dyn Source, budget: Budget) -> Result<Step, Stop> {
         let run = &mut self.run;
         let budget = Budget { bytes: usize::MAX, ..budget };
         self.cursor.step(source, budget, |_| {
@@ -402,8 +400,14 @@ impl ShardRange {
         })
     }
 
-    fn count(&mut self, source: &dyn Source, budget: Budget, state: CountState) -> Step {
-        match source.count_slice(&self.ask.range, self.ask.as_of, state, budget.keys) {
+    fn count(
+        &mut self,
+        source: &dyn Source,
+        budget: Budget,
+        state: CountState,
+    ) -> Result<Step, Stop> {
+        let counted = source.count_slice(&self.ask.range, self.ask.as_of, state, budget.keys)?;
+        Ok(match counted {
             Counted::Total(count) => {
                 self.run.count = count;
                 Step::Ended
@@ -412,6 +416,6 @@ impl ShardRange {
                 self.stage = Stage::Count(state);
                 Step::Paused
             }
-        }
+        })
     }
 }

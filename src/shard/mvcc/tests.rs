@@ -1,5 +1,6 @@
 //! Everything that is read, against the naive model: random histories over 1, 2 and 5 shards,
-//! read in slices of random size, with missing pages, while history goes on and is compacted.
+//! read in slices of random size, with missing pages and a small cache, while history goes on, is
+//! compacted, and moves from memory to pages.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
@@ -9,17 +10,17 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::cursor::{Budget, RangeCursor, Step};
-use super::hash::{HashList, HashOf, HashSum};
+use super::hash::{HashOf, HashSum};
 use super::range::{Gather, Progress, Run, ShardAsk, ShardRange, revision_of, validate};
-use super::source::{AsOf, CountState, Counted, Overlaid, PageId, Source, Visitor, Walk};
-use super::stretch::stretch_within;
+use super::source::{AsOf, CountState, Counted, Source, Stop, Visitor, Walk};
 use crate::base::change::Change;
 use crate::base::prng::Prng;
 use crate::base::range::KeyRange;
 use crate::base::record::{PutFields, Record};
 use crate::base::reject::Reject;
 use crate::base::{LeaseId, Revision, Sub};
-use crate::shard::memtable::Memtable;
+use crate::shard::store::tests::Paged;
+use crate::shard::store::{HashList, Overlaid, StretchCursor};
 use crate::sim::model::{Model, shown};
 use crate::sim::requests::Requests;
 use crate::wire::call::{Answer, RangeAnswer, Request};
@@ -47,7 +48,7 @@ fn seeds(count: u64) -> std::ops::Range<u64> {
 /// What the model did and the shards have yet to apply.
 enum Pending {
     Change(Change),
-    Grant(LeaseId),
+    Grant(LeaseId, i64),
     Revoke(LeaseId),
     Compact(Revision),
 }
@@ -55,7 +56,7 @@ enum Pending {
 /// Some shards behind a model that decides what is written.
 struct Store {
     model: Model,
-    tables: Vec<Memtable>,
+    shards: Vec<Paged>,
     pending: VecDeque<Pending>,
     requests: Requests,
     prng: Prng,
@@ -76,7 +77,7 @@ impl Source for Faulty<'_> {
         after: Option<&[u8]>,
         as_of: AsOf,
         visit: &mut Visitor<'_>,
-    ) -> Walk {
+    ) -> Result<Walk, Stop> {
         let mut prng = self.prng.borrow_mut();
         let mut left = if prng.percent(40) { prng.below(5) } else { u64::MAX };
         let mut is_missing = false;
@@ -88,7 +89,8 @@ impl Source for Faulty<'_> {
             left -= 1;
             visit(key, live)
         });
-        if is_missing { Walk::Wanted(vec![PageId(7)]) } else { walk }
+        // No page: whoever asks for more only tries again.
+        if is_missing { Err(Stop::Wanted(Vec::new())) } else { walk }
     }
 
     fn count_slice(
@@ -97,7 +99,7 @@ impl Source for Faulty<'_> {
         as_of: AsOf,
         from: CountState,
         budget: usize,
-    ) -> Counted {
+    ) -> Result<Counted, Stop> {
         self.below.count_slice(range, as_of, from, budget)
     }
 
@@ -110,9 +112,10 @@ impl Source for Faulty<'_> {
 impl Store {
     fn new(seed: u64) -> Store {
         let shards = [1, 2, 5][(seed % 3) as usize];
+        let cache_bytes = [20 << 10, 60 << 10, 1 << 20][(seed / 3 % 3) as usize];
         Store {
             model: Model::new(),
-            tables: (0..shards).map(Memtable::new).collect(),
+            shards: (0..shards).map(|shard| Paged::new(shard, cache_bytes)).collect(),
             pending: VecDeque::new(),
             requests: Requests::new(seed),
             prng: Prng::new(seed ^ 0xABCD),
@@ -121,7 +124,7 @@ impl Store {
     }
 
     fn shard_of(&self, key: &[u8]) -> usize {
-        crc32c::crc32c(key) as usize % self.tables.len()
+        crc32c::crc32c(key) as usize % self.shards.len()
     }
 
     /// Executes a write in the model and queues its effects.
@@ -133,7 +136,7 @@ impl Store {
         self.pending.extend(events.unwrap_or_default().into_iter().map(Pending::Change));
         match (request, reply) {
             (Request::LeaseGrant(grant), Ok(_)) => {
-                self.pending.push_back(Pending::Grant(LeaseId(grant.id)));
+                self.pending.push_back(Pending::Grant(LeaseId(grant.id), grant.ttl));
             }
             (Request::LeaseRevoke(id), Ok(_)) => self.pending.push_back(Pending::Revoke(id)),
             (Request::Compact(compact), Ok(_)) => {
@@ -166,25 +169,32 @@ impl Store {
         match next {
             Pending::Change(change) => {
                 let shard = self.shard_of(change.record.key());
-                let previous = self.tables[shard].apply(Arc::clone(&change.record));
-                // The model shows none below its compact revision, which may be ahead.
-                if change.record.revision > self.model.compact_revision() {
-                    assert_eq!(text(previous.as_ref()), text(change.previous.as_ref()));
-                }
+                self.shards[shard].store.apply(Arc::clone(&change.record));
             }
-            Pending::Grant(id) => self.tables.iter_mut().for_each(|table| table.grant(id)),
-            Pending::Revoke(id) => self.tables.iter_mut().for_each(|table| table.revoke(id)),
-            Pending::Compact(at) => self.tables.iter_mut().for_each(|table| table.compact(at)),
+            Pending::Grant(id, ttl_s) => {
+                self.shards.iter_mut().for_each(|shard| shard.store.grant(id, ttl_s));
+            }
+            Pending::Revoke(id) => self.shards.iter_mut().for_each(|shard| shard.store.revoke(id)),
+            Pending::Compact(at) => {
+                self.shards.iter_mut().for_each(|shard| shard.store.compact(at));
+            }
         }
     }
 
-    /// A slice of physical compaction on some shards.
+    /// A slice of physical compaction and of checkpoints on some shards.
     fn forget(&mut self) {
-        for table in &mut self.tables {
-            let floor = table.compact_revision();
+        let applied = self.applied();
+        for shard in &mut self.shards {
+            let floor = shard.store.compact_revision();
             let upto = self.held.map_or(floor, |held| held.min(floor));
             if self.prng.percent(60) {
-                table.compact_slice(upto, 1 + self.prng.below(6) as usize);
+                shard.store.cut(upto);
+            }
+            if self.prng.percent(30) {
+                shard.begin(applied);
+            }
+            for _ in 0..self.prng.below(12) {
+                shard.work(&mut self.prng);
             }
         }
     }
@@ -227,13 +237,15 @@ impl Store {
         loop {
             let budget = self.budget();
             let prng = RefCell::new(Prng::new(self.prng.next_u64()));
-            let table = &self.tables[shard];
-            let overlaid = Overlaid { table, overlay: &overlay };
-            let below: &dyn Source = if is_newest { &overlaid } else { table };
+            let store = &self.shards[shard].store;
+            let overlaid = Overlaid { store, overlay: &overlay };
+            let below: &dyn Source = if is_newest { &overlaid } else { store };
             let source = Faulty { below, prng };
             let part = part.get_or_insert_with(|| ShardRange::new(ask.clone(), &source));
-            if let Progress::Done(run) = part.step(&source, budget) {
-                return run;
+            match part.step(&source, budget) {
+                Ok(Progress::Done(run)) => return run,
+                Ok(Progress::Paused) => {}
+                Err(stop) => self.shards[shard].bring(stop),
             }
             if goes_on {
                 self.write();
@@ -246,7 +258,7 @@ impl Store {
     }
 
     fn gather(&mut self, request: &pb::RangeRequest, as_of: AsOf, goes_on: bool) -> RangeAnswer {
-        let shards = self.tables.len();
+        let shards = self.shards.len();
         let mut gather = Gather::new(request.clone(), as_of, shards);
         let first = gather.first_ask();
         let mut asks: Vec<_> = (0..shards).map(|shard| (shard, first.clone())).collect();
@@ -290,11 +302,12 @@ impl Store {
         let key = &request.key;
         let shard = self.shard_of(key);
         let overlay = self.overlay(shard);
-        let overlaid = Overlaid { table: &self.tables[shard], overlay: &overlay };
+        let newest =
+            self.shards[shard].read(|store| Overlaid { store, overlay: &overlay }.newest(key));
         let single = pb::RangeRequest { key: key.clone(), ..pb::RangeRequest::default() };
         let expected = self.model.execute(&Request::Range(single));
         let Ok(Answer::Range(expected)) = expected else { panic!("{expected:?}") };
-        assert_eq!(text(overlaid.newest(key)), text(expected.records.first()));
+        assert_eq!(text(newest.as_ref()), text(expected.records.first()));
     }
 
     /// Which revisions may be read.
@@ -306,15 +319,19 @@ impl Store {
         assert_eq!(mine.err(), theirs.err());
     }
 
-    fn check_leases(&self) {
-        for id in 1..5 {
-            let keys = self.tables.iter().flat_map(|table| table.keys_of(LeaseId(id)));
-            let mut keys: Vec<Bytes> = keys.collect();
+    fn check_leases(&mut self) {
+        let applied = self.applied();
+        for id in (1..5).map(LeaseId) {
+            let mut keys = Vec::new();
+            for shard in &mut self.shards {
+                let now = shard.read(|store| store.keys_of(id));
+                assert_eq!(shard.read(|store| store.keys_of_at(id, applied)), now);
+                keys.extend(now);
+            }
             keys.sort();
-            assert_eq!(keys, self.model.keys_of(LeaseId(id)), "lease {id}");
-            let exists = self.model.leases().iter().any(|lease| lease.0.0 == id);
-            let all_say =
-                |says| self.tables.iter().all(|table| table.has_lease(LeaseId(id)) == says);
+            assert_eq!(keys, self.model.keys_of(id), "lease {id}");
+            let exists = self.model.leases().iter().any(|lease| lease.0 == id);
+            let all_say = |says| self.shards.iter().all(|shard| shard.store.has_lease(id) == says);
             assert!(all_say(exists), "lease {id}");
         }
     }
@@ -329,12 +346,21 @@ impl Store {
         let events = self.model.events(&range, after.next()).expect("not compacted");
         let expected = events.into_iter().filter(|event| event.record.revision <= upto);
         let mut found = Vec::new();
-        for table in &self.tables {
+        for shard in &mut self.shards {
             let mut at = after;
             while at < upto {
                 let bytes_max = 1 + self.prng.below(300) as usize;
                 let changes_max = 1 + self.prng.below(60) as usize;
-                let stretch = stretch_within(table, &range, at, upto, (bytes_max, changes_max));
+                let mut cursor = StretchCursor::new(range.clone(), at, upto, bytes_max);
+                cursor = cursor.within(changes_max);
+                let stretch = loop {
+                    match cursor.step(&shard.store) {
+                        Ok(stretch) => break stretch,
+                        Err(stop) => shard.bring(stop),
+                    }
+                    // What it waits for may have moved when it goes on.
+                    shard.work(&mut self.prng);
+                };
                 assert!(stretch.reached > at, "a stretch did not move");
                 let within = |change: &Change| {
                     at < change.record.revision && change.record.revision <= stretch.reached
@@ -359,14 +385,23 @@ impl Store {
         let reply = self.model.execute(&Request::HashKv(revision));
         let Ok(Answer::HashKv { hash: expected, .. }) = reply else { panic!("{reply:?}") };
         let everything = KeyRange::all();
-        let any_live = self.tables.iter().any(|table| table.count(&everything, revision) > 0);
+        let count = |shard: &mut Paged| shard.read(|store| store.count(&everything, revision));
+        let any_live = self.shards.iter_mut().map(count).sum::<u64>() > 0;
         let of = HashOf { revision, compact, any_live };
         let mut lists = Vec::new();
-        for shard in 0..self.tables.len() {
+        let applied = self.applied();
+        for shard in &mut self.shards {
             let mut list = HashList::new(of);
-            while !list.step(&self.tables[shard], 1 + self.prng.below(5) as usize) {
-                let upto = compact;
-                self.tables[shard].compact_slice(upto, 2);
+            loop {
+                match list.step(&shard.store, 1 + self.prng.below(5) as usize) {
+                    Ok(true) => break,
+                    Ok(false) => {}
+                    Err(stop) => shard.bring(stop),
+                }
+                if self.prng.percent(20) {
+                    shard.begin(applied);
+                }
+                shard.work(&mut self.prng);
             }
             lists.push(list.finish());
         }
@@ -427,18 +462,18 @@ fn every_read_is_the_models() {
 }
 
 /// Creates a key.
-fn put(table: &mut Memtable, key: &[u8], revision: i64) {
+fn put(shard: &mut Paged, key: &[u8], revision: i64) {
     let revision = Revision(revision);
     let (value, sub, lease) = (&b"v"[..], Sub(0), LeaseId::NONE);
     let fields = PutFields { key, value, revision, sub, create: revision, version: 1, lease };
-    table.apply(Arc::new(Record::put(fields)));
+    shard.store.apply(Arc::new(Record::put(fields)));
 }
 
 #[test]
 fn a_cursor_goes_on_behind_a_key_that_is_gone() {
-    let mut table = Memtable::new(1);
+    let mut shard = Paged::new(1, 1 << 20);
     for (at, key) in [b"a", b"b", b"c", b"d"].iter().enumerate() {
-        put(&mut table, *key, 2 + at as i64);
+        put(&mut shard, *key, 2 + at as i64);
     }
     let mut cursor = RangeCursor::new(KeyRange::all(), AsOf::Newest);
     let mut keys = Vec::new();
@@ -447,14 +482,16 @@ fn a_cursor_goes_on_behind_a_key_that_is_gone() {
         keys.push(record.key_bytes());
         ControlFlow::Continue(())
     };
-    assert_eq!(cursor.step(&table, two, &mut take), Step::Paused);
-    table.apply(Arc::new(Record::tombstone(b"b", Revision(6), Sub(0))));
-    put(&mut table, b"e", 7);
-    table.compact(Revision(7));
-    while !table.compact_slice(Revision(7), 1) {}
-    assert!(table.versions_of(b"b").is_none());
-    assert_eq!(cursor.step(&table, Budget::UNBOUNDED, &mut take), Step::Ended);
+    assert_eq!(cursor.step(&shard.store, two, &mut take), Ok(Step::Paused));
+    shard.store.apply(Arc::new(Record::tombstone(b"b", Revision(6), Sub(0))));
+    put(&mut shard, b"e", 7);
+    shard.store.compact(Revision(7));
+    shard.store.cut(Revision(7));
+    shard.checkpoint(Revision(7));
+    let rest = shard.read(|store| cursor.step(store, Budget::UNBOUNDED, &mut take));
+    assert_eq!(rest, Step::Ended);
     assert_eq!(keys, [b"a", b"b", b"c", b"d", b"e"].map(|key| Bytes::from_static(key)));
+    assert_eq!(shard.store.live_keys(), 4);
 }
 
 #[test]
@@ -481,24 +518,24 @@ fn shards_of_unequal_share_are_asked_again() {
     for seed in seeds(300) {
         let _replay = Replay(seed);
         let mut prng = Prng::new(seed);
-        let mut tables: Vec<Memtable> = (0..4).map(Memtable::new).collect();
+        let mut shards: Vec<Paged> = (0..4).map(|seed| Paged::new(seed, 1 << 20)).collect();
         let keys = 1 + prng.below(200) as i64;
         let skew = prng.below(101);
         for number in 0..keys {
             // A hash would not do this; whole stretches of keys lie on one shard here.
             let shard = if prng.percent(skew) { number / 50 % 4 } else { prng.below(4) as i64 };
-            put(&mut tables[shard as usize], format!("{number:03}").as_bytes(), 2 + number);
+            put(&mut shards[shard as usize], format!("{number:03}").as_bytes(), 2 + number);
         }
         let limit = 1 + prng.below(150) as i64;
         let key = Bytes::from_static(b"0");
         let range_end = Bytes::from_static(b"\0");
         let request = pb::RangeRequest { key, range_end, limit, ..pb::RangeRequest::default() };
-        let mut gather = Gather::new(request, AsOf::Newest, tables.len());
+        let mut gather = Gather::new(request, AsOf::Newest, shards.len());
         let first = gather.first_ask();
-        let mut asks: Vec<_> = (0..tables.len()).map(|shard| (shard, first.clone())).collect();
+        let mut asks: Vec<_> = (0..shards.len()).map(|shard| (shard, first.clone())).collect();
         while !asks.is_empty() {
             for (shard, ask) in asks {
-                gather.add(shard, ShardRange::run(ask, &tables[shard]).expect("no pages"));
+                gather.add(shard, ShardRange::run(ask, &shards[shard].store).expect("no pages"));
             }
             asks = gather.further_asks();
         }
@@ -511,9 +548,9 @@ fn shards_of_unequal_share_are_asked_again() {
 
 #[test]
 fn the_hash_of_two_changes_is_what_is_written_down_by_hand() {
-    let mut table = Memtable::new(1);
-    put(&mut table, b"k", 2);
-    table.apply(Arc::new(Record::tombstone(b"k", Revision(3), Sub(0))));
+    let mut shard = Paged::new(1, 1 << 20);
+    put(&mut shard, b"k", 2);
+    shard.store.apply(Arc::new(Record::tombstone(b"k", Revision(3), Sub(0))));
     let put: &[u8] =
         b"\0\0\0\0\0\0\0\x02_\0\0\0\0\0\0\0\0\x0a\x01k\x10\x02\x18\x02\x20\x01\x2a\x01v";
     let gone: &[u8] = b"\0\0\0\0\0\0\0\x03_\0\0\0\0\0\0\0\0t\x0a\x01k";
@@ -529,9 +566,9 @@ fn the_hash_of_two_changes_is_what_is_written_down_by_hand() {
     ];
     for (revision, compact, summed) in cases {
         let (revision, compact) = (Revision(revision), Revision(compact));
-        let any_live = table.count(&KeyRange::all(), revision) > 0;
+        let any_live = shard.read(|store| store.count(&KeyRange::all(), revision)) > 0;
         let mut list = HashList::new(HashOf { revision, compact, any_live });
-        while !list.step(&table, 1) {}
+        while !shard.read(|store| list.step(store, 1)) {}
         let mut sum = HashSum::new(vec![list.finish(), Vec::new()]);
         let bytes: Vec<u8> =
             [b"key".as_slice()].iter().chain(summed).copied().flatten().copied().collect();

@@ -69,6 +69,24 @@ pub enum Action {
     },
 }
 
+/// The page files as a start reads them, before any operation is begun. All of them exist: who
+/// opens the data directory makes those that are missing, with the space of their superblocks
+/// reserved, and makes their names durable.
+pub trait PageMedium {
+    /// Makes durable whatever an earlier process left on its way in the file, and gives its
+    /// length in bytes.
+    ///
+    /// # Errors
+    /// Why the disk did not.
+    fn settle(&self, file: FileId) -> Result<u64, DiskFault>;
+
+    /// Reads past any cache, fewer bytes only at the file's end.
+    ///
+    /// # Errors
+    /// Why the disk did not.
+    fn read(&self, file: FileId, extent: Extent) -> Result<Vec<u8>, DiskFault>;
+}
+
 /// The page file can no longer be relied upon: the member has to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {

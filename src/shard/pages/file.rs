@@ -70,12 +70,12 @@ impl Pages for PageFile {
 }
 
 impl PageSink for PageFile {
-    fn write(&mut self, logical: &[u8]) -> PageRef {
-        let packed = self.codec.pack(logical);
+    fn write(&mut self, logical: Bytes) -> PageRef {
+        let packed = self.codec.pack(&logical);
         let allocator = self.allocator.as_mut().expect("a checkpoint has its allocator");
         let extent = allocator.take(packed.units()).expect("a page file stays below 16 TiB");
         let (at, blocks) = packed.seal(extent, self.newest.sequence + 1);
-        self.checkpoint.put(at, Bytes::copy_from_slice(logical), blocks);
+        self.checkpoint.put(at, logical, blocks);
         self.disk_units = self.disk_units.max(extent.end());
         at
     }

@@ -39,7 +39,7 @@ use bytes::Bytes;
 use crate::base::record::Malformed;
 
 pub use allocator::{Allocator, Overlap};
-pub use disk::{Action, DiskOp, Fault, FileId};
+pub use disk::{Action, DiskOp, Fault, FileId, PageMedium};
 pub use extent::{BadRef, Extent, PageRef, SUPERBLOCK_UNITS, UNIT_BYTES};
 pub use file::{Done, PageFile, Read};
 pub use image::{Codec, Damage, HEADER_BYTES, Packed, Place};
@@ -71,7 +71,7 @@ pub type PageCheck = fn(&Bytes) -> Result<(), Malformed>;
 /// Where a checkpoint puts pages, and finds those that it begins with.
 pub trait PageSink: Pages {
     /// Gives a page its place. It can be read from now on, and is durable with the checkpoint.
-    fn write(&mut self, logical: &[u8]) -> PageRef;
+    fn write(&mut self, logical: Bytes) -> PageRef;
 
     /// The new roots do not reach this page. It stays what it is until they are durable.
     fn free(&mut self, at: PageRef);

@@ -129,7 +129,7 @@ impl Superblock {
         let state = State {
             applied: ChainPoint::start(identity.data_dir),
             revision: Revision::EMPTY,
-            compact_revision: Revision(0),
+            compact_revision: Revision(-1),
             roots: Roots::default(),
         };
         Superblock { identity, sequence: 0, file_units: SUPERBLOCK_UNITS, state }

@@ -259,7 +259,8 @@ impl Rig {
     /// Pages in one checkpoint, of which the last is the root.
     fn checkpoint(&mut self, pages: &[Vec<u8>], frees: &[PageRef]) -> Vec<PageRef> {
         self.file.begin();
-        let written: Vec<PageRef> = pages.iter().map(|page| self.file.write(page)).collect();
+        let written: Vec<PageRef> =
+            pages.iter().map(|page| self.file.write(page.clone().into())).collect();
         frees.iter().for_each(|at| self.file.free(*at));
         let revision = self.file.newest().sequence as i64 + 2;
         self.file.seal(state(revision, written.last().copied()));

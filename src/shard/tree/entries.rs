@@ -14,24 +14,13 @@
 
 use bytes::{Bytes, BytesMut};
 
-use crate::base::record::{Malformed, Record};
+use crate::base::record::{Malformed, Record, Turn};
 use crate::base::{LeaseId, Revision, Sub};
 
 const UNDO_HEADER_BYTES: usize = 8;
 const REPLACED_NONE: u8 = 0;
 const REPLACED_WHOLE: u8 = 1;
 const REPLACED_DELTA: u8 = 2;
-
-/// What a change did to its key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Turn {
-    /// The key did not exist before.
-    Created,
-    /// It was live before and after.
-    Updated,
-    /// It was live before.
-    Deleted,
-}
 
 /// What undoes a change.
 #[derive(Clone, Debug)]
@@ -40,7 +29,8 @@ pub struct Undone {
     pub turn: Turn,
     /// The key that changed.
     pub key: Bytes,
-    /// The version that was live before. Its own place says where the version before that one is.
+    /// The change of the key before this one, a tombstone included. Its own place says where the
+    /// one before that is.
     pub replaced: Option<Record>,
 }
 
@@ -48,20 +38,34 @@ impl Undone {
     /// The value that `undo` holds.
     #[must_use]
     pub fn encode(&self) -> Bytes {
-        let log: &[u8] = self.replaced.as_ref().map_or(&[], |record| record.log());
-        let turn = match self.turn {
+        let log = self.replaced.as_ref().map(|record| &record.log()[..]);
+        Undone::encode_parts(self.turn, &self.key, log)
+    }
+
+    /// The same from its parts, the version replaced in its log form.
+    #[must_use]
+    pub fn encode_parts(turn: Turn, key: &[u8], replaced: Option<&[u8]>) -> Bytes {
+        let turn = match turn {
             Turn::Created => 1,
             Turn::Updated => 2,
             Turn::Deleted => 3,
         };
-        let kind = if self.replaced.is_some() { REPLACED_WHOLE } else { REPLACED_NONE };
-        let key_len = u32::try_from(self.key.len()).expect("a key is far below 4 GiB");
-        let mut out = BytesMut::with_capacity(UNDO_HEADER_BYTES + self.key.len() + log.len());
+        let kind = if replaced.is_some() { REPLACED_WHOLE } else { REPLACED_NONE };
+        let log = replaced.unwrap_or_default();
+        let key_len = u32::try_from(key.len()).expect("a key is far below 4 GiB");
+        let mut out = BytesMut::with_capacity(UNDO_HEADER_BYTES + key.len() + log.len());
         out.extend_from_slice(&[turn, kind, 0, 0]);
         out.extend_from_slice(&key_len.to_le_bytes());
-        out.extend_from_slice(&self.key);
+        out.extend_from_slice(key);
         out.extend_from_slice(log);
         out.freeze()
+    }
+
+    /// A copy that does not share the memory of a page.
+    #[must_use]
+    pub fn copied(&self) -> Undone {
+        let replaced = self.replaced.as_ref().map(Record::copied);
+        Undone { turn: self.turn, key: Bytes::copy_from_slice(&self.key), replaced }
     }
 
     /// Reads a value of `undo` back, sharing its memory.
@@ -91,7 +95,8 @@ impl Undone {
             REPLACED_DELTA => return Err(Malformed("an undo entry of a later format: a delta")),
             _ => return Err(Malformed("an undo entry of unknown form")),
         };
-        if (turn == Turn::Created) != replaced.is_none() {
+        let was_live = replaced.as_ref().is_some_and(|replaced| !replaced.is_tombstone());
+        if (turn == Turn::Created) == was_live {
             return Err(Malformed("an undo entry whose change and version do not fit"));
         }
         Ok(Undone { turn, key, replaced })
@@ -160,7 +165,11 @@ mod tests {
     #[test]
     fn what_undoes_a_change_reads_back() {
         for turn in [Turn::Created, Turn::Updated, Turn::Deleted] {
-            let replaced = (turn != Turn::Created).then(|| version(b"key"));
+            let replaced = match turn {
+                Turn::Created => Record::tombstone(b"key", Revision(8), Sub(1)),
+                _ => version(b"key"),
+            };
+            let replaced = Some(replaced);
             let undone = Undone { turn, key: Bytes::from_static(b"key"), replaced };
             let value = undone.encode();
             let back = Undone::decode(&value).expect("own encoding");

@@ -133,14 +133,9 @@ impl Level {
 
     /// Writes the first page of what waits: a separator and the child. `packs`: nothing follows,
     /// so that the last page may be as short as it comes out.
-    pub(super) fn write(
-        &mut self,
-        sink: &mut dyn PageSink,
-        buffer: &mut Vec<u8>,
-        packs: bool,
-    ) -> (Vec<u8>, Child) {
+    pub(super) fn write(&mut self, sink: &mut dyn PageSink, packs: bool) -> (Vec<u8>, Child) {
         let count = self.next_page(packs || self.kind == Kind::Undo);
-        build(buffer, self.kind, self.level, self.waiting.range(..count));
+        let page = build(self.kind, self.level, self.waiting.range(..count));
         let mut total = Aggregate::EMPTY;
         for item in self.waiting.range(..count) {
             let one = measure_and_hash(self.kind, self.level, &item.entry, item.key_len);
@@ -154,7 +149,7 @@ impl Level {
             self.is_closing = false;
             self.pulls = 0;
         }
-        (separator, Child { at: sink.write(buffer), total })
+        (separator, Child { at: sink.write(page), total })
     }
 
     /// The separator in front of what waits.

@@ -56,7 +56,6 @@ pub struct Merge<I> {
     leaf: Option<Leaf>,
     /// What is built, leaves first.
     levels: Vec<Level>,
-    buffer: Vec<u8>,
 }
 
 /// An old branch that is gone through.
@@ -117,7 +116,6 @@ impl<I: Iterator<Item = Change>> Merge<I> {
             path,
             leaf: None,
             levels: vec![Level::new(kind, 0)],
-            buffer: Vec::new(),
         }
     }
 
@@ -368,9 +366,9 @@ impl<I: Iterator<Item = Change>> Merge<I> {
 
     fn write(&mut self, level: usize, file: &mut dyn PageSink) -> Unit {
         let packs = self.path.is_empty() && self.changes.peek().is_none();
-        let (separator, child) = self.levels[level].write(file, &mut self.buffer, packs);
+        let (separator, child) = self.levels[level].write(file, packs);
         self.put_child(level + 1, separator, &child);
-        Unit::Cost(self.buffer.len())
+        Unit::Cost(child.at.logical as usize)
     }
 
     /// Writes what is left, the lowest level first, up to where one child is all there is.
@@ -417,9 +415,8 @@ impl Branch {
 fn above(kind: Kind, root: Root) -> Branch {
     let child = Child { at: root.page, total: root.total };
     let level = root.height + 1;
-    let mut bytes = Vec::new();
-    build(&mut bytes, kind, level, [Item::new(&[], &child.encode())].iter());
-    let page = Page::open(bytes.into(), kind, level).expect("own layout");
+    let bytes = build(kind, level, [Item::new(&[], &child.encode())].iter());
+    let page = Page::open(bytes, kind, level).expect("own layout");
     Branch { page, at: root.page, level, next: 0, upper: None }
 }
 

@@ -6,8 +6,8 @@
 //! Invariants: (1) a page never changes: a merge writes new ones and frees what it replaced, each
 //!             once; (2) a branch says of each subtree what is in it; (3) between two calls a
 //!             reader holds no page, and finds its place again by key on whatever root is newest.
-//! Limits: CURRENT_LEAF_UNITS, LEAF_UNITS, BRANCH_UNITS, TREE_HEIGHT_MAX, PAGES_AHEAD,
-//!         MERGE_AHEAD_CHANGES, MERGE_PULLS_MAX, PAGE_LOGICAL_BYTES_MAX.
+//! Limits: CURRENT_LEAF_UNITS, UNDO_LEAF_UNITS, LEAF_UNITS, BRANCH_UNITS, TREE_HEIGHT_MAX,
+//!         PAGES_AHEAD, MERGE_AHEAD_CHANGES, MERGE_PULLS_MAX, PAGE_LOGICAL_BYTES_MAX.
 //! Must not: do I/O; wait; know where a page lies; unwrap what a page holds.
 //! Tests: in its files; tests/ compares with a plain map over a cache that forgets.
 
@@ -19,12 +19,12 @@ mod page;
 mod read;
 
 pub use self::aggregate::{Aggregate, Root};
-pub use self::entries::{Turn, Undone, lease_of, leased_key, undo_key, undo_place};
+pub use self::entries::{Undone, lease_of, leased_key, undo_key, undo_place};
 pub use self::merge::{Change, Merge, Replaced, Step};
 pub use self::page::{Entry, check, references};
 pub use self::read::{Damaged, Reader, Stop, Visitor, Walk};
 
-use crate::base::limits::{BRANCH_UNITS, CURRENT_LEAF_UNITS, LEAF_UNITS};
+use crate::base::limits::{BRANCH_UNITS, CURRENT_LEAF_UNITS, LEAF_UNITS, UNDO_LEAF_UNITS};
 use crate::shard::pages::logical_bytes_in;
 
 /// The trees of a shard. All are alike but for what an entry counts as.
@@ -62,6 +62,7 @@ impl Kind {
     fn page_bytes(self, level: u8) -> usize {
         logical_bytes_in(match (self, level) {
             (Kind::Current, 0) => CURRENT_LEAF_UNITS,
+            (Kind::Undo, 0) => UNDO_LEAF_UNITS,
             (_, 0) => LEAF_UNITS,
             _ => BRANCH_UNITS,
         })

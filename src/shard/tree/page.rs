@@ -228,13 +228,13 @@ pub fn references(bytes: &Bytes) -> Result<Vec<PageRef>, Malformed> {
 
 /// Lays `items` out as a page.
 pub(super) fn build<'a>(
-    out: &mut Vec<u8>,
     kind: Kind,
     level: u8,
     items: impl ExactSizeIterator<Item = &'a Item> + Clone,
-) {
+) -> Bytes {
     let count = items.len();
-    out.clear();
+    let heap: usize = items.clone().map(|item| item.entry.len()).sum();
+    let mut out = Vec::with_capacity(heap_of(count) + heap);
     out.extend_from_slice(&[level, kind.tag(), 0, 0]);
     out.extend_from_slice(&offset(count));
     let mut end = heap_of(count);
@@ -244,6 +244,7 @@ pub(super) fn build<'a>(
         out.extend_from_slice(&offset(end));
     }
     items.for_each(|item| out.extend_from_slice(&item.entry));
+    out.into()
 }
 
 fn offset(at: usize) -> [u8; 4] {
@@ -258,9 +259,7 @@ mod tests {
     fn page(kind: Kind, level: u8, items: &[(&str, &str)]) -> Bytes {
         let of = |(key, value): &(&str, &str)| Item::new(key.as_bytes(), value.as_bytes());
         let items: Vec<Item> = items.iter().map(of).collect();
-        let mut out = Vec::new();
-        build(&mut out, kind, level, items.iter());
-        out.into()
+        build(kind, level, items.iter())
     }
 
     #[test]

@@ -68,11 +68,10 @@ impl Store {
                 let previous = below.get(key.as_bytes()).cloned();
                 let previous = previous.filter(|previous| !previous.is_tombstone());
                 let shard = self.shard_of(key.as_bytes());
-                let placed = Placed::new(Some(shard), Effect::Record(Arc::clone(&record)));
-                placed.previous.set(previous.clone()).expect("set once");
-                effects.push(placed);
                 self.newest.insert(key.as_bytes().to_vec(), Arc::clone(&record));
-                self.history.push(Change { record, previous });
+                let change = Change { record, previous };
+                effects.push(Placed::change(shard, change.clone()));
+                self.history.push(change);
             }
             if !txn.is_empty() {
                 self.revision = revision;

@@ -155,7 +155,7 @@ pub struct LeaseSample {
     pub ttl: Option<Buckets>,
 }
 
-/// What a scrape shows of the log's disk.
+/// What a scrape shows of the disk of the log and of the page files.
 #[derive(Clone, Debug, Default)]
 pub struct DiskSample {
     /// Time until a log write is durable.
@@ -164,6 +164,8 @@ pub struct DiskSample {
     pub wal_write: Option<Buckets>,
     /// Bytes written to the log.
     pub wal_bytes: Option<u64>,
+    /// Time of a sync of a page file.
+    pub page_sync: Option<Buckets>,
 }
 
 /// What a scrape shows of the process.

@@ -60,8 +60,9 @@ fn full() -> Sample {
         },
         disk: DiskSample {
             wal_sync: Some(buckets.clone()),
-            wal_write: Some(buckets),
+            wal_write: Some(buckets.clone()),
             wal_bytes: Some(8192),
+            page_sync: Some(buckets),
         },
         process: ProcessSample {
             cpu_s: Some(1.25),
@@ -149,7 +150,7 @@ fn a_full_sample_is_well_formed_and_says_what_it_was_given() {
         ("etcd_server_range_duration_seconds_count{success=\"true\"}", 2.0),
         ("etcd_server_client_requests_total{client_api_version=\"3.7\",type=\"unary\"}", 2.0),
         ("etcd_debugging_mvcc_db_compaction_total_duration_milliseconds_bucket{le=\"1\"}", 1.0),
-        ("etcd_disk_backend_commit_duration_seconds_bucket{le=\"8.192\"}", 0.0),
+        ("etcd_disk_backend_commit_duration_seconds_bucket{le=\"8.192\"}", 1.0),
         ("promhttp_metric_handler_requests_total{code=\"200\"}", 0.0),
         ("process_cpu_seconds_total", 1.25),
         ("process_start_time_seconds", 1_767_323_045.5),

@@ -105,7 +105,7 @@ impl Life {
             self.seeds += 1;
             let len_max = if self.prng.percent(50) { 500 } else { 20_000 };
             let len = 1 + self.prng.below(len_max) as usize;
-            let at = self.rig.file.write(&content(self.seeds, len));
+            let at = self.rig.file.write(content(self.seeds, len).into());
             self.leaves.push((at, self.seeds, len));
         }
     }
@@ -117,7 +117,7 @@ impl Life {
         }
         let mut page = (self.leaves.len() as u32).to_le_bytes().to_vec();
         self.leaves.iter().for_each(|(at, ..)| page.extend_from_slice(&at.encode()));
-        let root = self.rig.file.write(&page);
+        let root = self.rig.file.write(page.clone().into());
         let sequence = newest.sequence + 1;
         self.rig.file.seal(state(sequence as i64 + 1, Some(root)));
         self.sealed.insert(sequence, self.leaves.clone());

@@ -19,7 +19,8 @@ fn kinds(rig: &Rig) -> Vec<&'static str> {
 fn the_superblock_follows_the_pages() {
     let mut rig = Rig::new(1 << 20);
     rig.file.begin();
-    let pages: Vec<PageRef> = (0..3).map(|seed| rig.file.write(&content(seed, 9_000))).collect();
+    let pages: Vec<PageRef> =
+        (0..3).map(|seed| rig.file.write(content(seed, 9_000).into())).collect();
     rig.tend();
     assert_eq!(kinds(&rig), ["page"; 3]);
     rig.file.seal(state(2, Some(pages[2])));
@@ -45,7 +46,7 @@ fn writes_in_flight_are_bounded() {
     rig.file.begin();
     let mut written = 0;
     while rig.file.has_room() {
-        rig.file.write(&content(3, logical_bytes_in(32)));
+        rig.file.write(content(3, logical_bytes_in(32)).into());
         written += 1;
     }
     assert_eq!(written, PAGE_QUEUE_BYTES_MAX.div_ceil(32 * UNIT));
@@ -60,7 +61,7 @@ fn a_page_can_be_read_from_the_moment_it_is_written() {
     let mut rig = Rig::new(0);
     rig.file.begin();
     let pages: Vec<Vec<u8>> = (0..4).map(|seed| content(seed, 30_000)).collect();
-    let refs: Vec<PageRef> = pages.iter().map(|page| rig.file.write(page)).collect();
+    let refs: Vec<PageRef> = pages.iter().map(|page| rig.file.write(page.clone().into())).collect();
     rig.tend();
     for (at, page) in refs.iter().zip(&pages) {
         assert_eq!(rig.file.page(*at).as_deref(), Some(&page[..]));
@@ -81,7 +82,8 @@ fn a_failed_operation_is_final() {
     for failing in 0..5 {
         let mut rig = Rig::new(1 << 20);
         rig.file.begin();
-        let refs: Vec<PageRef> = (0..2).map(|seed| rig.file.write(&content(seed, 9_000))).collect();
+        let refs: Vec<PageRef> =
+            (0..2).map(|seed| rig.file.write(content(seed, 9_000).into())).collect();
         rig.file.seal(state(2, Some(refs[1])));
         rig.tend();
         for _ in 0..failing {
@@ -105,12 +107,13 @@ fn want_of_space_gives_up_the_checkpoint_alone() {
     let old = rig.checkpoint(&[content(1, 9_000), content(2, 9_000)], &[]);
     let (used, units) = (rig.file.used_units(), rig.file.file_units());
     rig.file.begin();
-    let refs: Vec<PageRef> = (3..9).map(|seed| rig.file.write(&content(seed, 90_000))).collect();
+    let refs: Vec<PageRef> =
+        (3..9).map(|seed| rig.file.write(content(seed, 90_000).into())).collect();
     rig.file.free(old[0]);
     rig.tend();
     rig.finish_with(2, Err(DiskFault::NoSpace)).expect("no fault");
     // The tree does not know yet.
-    let late = rig.file.write(&content(9, 9_000));
+    let late = rig.file.write(content(9, 9_000).into());
     assert!(rig.file.page(late).is_some());
     rig.file.seal(state(3, Some(late)));
     rig.tend();

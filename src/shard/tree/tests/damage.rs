@@ -97,7 +97,7 @@ impl Pages for Loose {
 }
 
 impl PageSink for Loose {
-    fn write(&mut self, logical: &[u8]) -> PageRef {
+    fn write(&mut self, logical: Bytes) -> PageRef {
         self.0.write(logical)
     }
 

@@ -15,7 +15,7 @@ use super::page::Page;
 use super::*;
 use crate::base::limits::PAGE_LOGICAL_BYTES_MAX;
 use crate::base::prng::Prng;
-use crate::base::record::{PutFields, Record};
+use crate::base::record::{PutFields, Record, Turn};
 use crate::base::{LeaseId, Revision, Sub};
 use crate::shard::pages::{HEADER_BYTES, PageRef, PageSink, Pages, SUPERBLOCK_UNITS};
 use bytes::Bytes;
@@ -53,7 +53,7 @@ impl Pages for Disk {
 }
 
 impl PageSink for Disk {
-    fn write(&mut self, logical: &[u8]) -> PageRef {
+    fn write(&mut self, logical: Bytes) -> PageRef {
         let inner = &mut *self.0.borrow_mut();
         assert!(logical.len() <= PAGE_LOGICAL_BYTES_MAX, "a page of {} B", logical.len());
         inner.units += 1;
@@ -64,9 +64,9 @@ impl PageSink for Disk {
             units: stored.div_ceil(4096),
             stored,
             logical: logical.len() as u32,
-            checksum: crc32c::crc32c(logical),
+            checksum: crc32c::crc32c(&logical),
         };
-        inner.pages.insert(at.unit, (at, Bytes::copy_from_slice(logical)));
+        inner.pages.insert(at.unit, (at, logical.clone()));
         at
     }
 

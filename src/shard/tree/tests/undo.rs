@@ -44,21 +44,27 @@ fn first_and_last(disk: &Disk, root: Option<Root>) -> (i64, i64) {
 fn what_is_appended_leaves_full_leaves_behind() {
     let disk = Disk::new(4);
     let mut root = None;
-    for round in 0..100 {
+    for round in 0..400 {
         root = append(&disk, root, entries(2 + round * 77, 77, 300));
     }
     let sizes = leaves(&disk, Kind::Undo, root);
     let (last, full) = sizes.split_last().unwrap();
     assert!(full.len() > 40 && last.1 <= Kind::Undo.page_bytes(0));
-    assert!(full.iter().all(|(_, bytes)| *bytes > 63 << 10), "{sizes:?}");
-    assert_eq!(first_and_last(&disk, root), (2, 7_701));
+    assert!(full.iter().all(|(_, bytes)| *bytes > Kind::Undo.page_bytes(0) - 1_024), "{sizes:?}");
+    assert_eq!(first_and_last(&disk, root), (2, 30_801));
     // A full last leaf is not read again.
-    let room = Kind::Undo.page_bytes(0) - last.1;
-    let one = entries(9_000, 1, 300);
-    let cost = 8 + 12 + one[0].value.as_ref().unwrap().len();
-    let root = append(&disk, root, entries(9_000, (room / cost) as i64, 300));
+    let mut fits = entries(40_000, 1_000, 300);
+    let mut room = Kind::Undo.page_bytes(0) - last.1;
+    let count = fits.iter().position(|one| {
+        let cost = 8 + one.key.len() + one.value.as_ref().unwrap().len();
+        let is_over = cost > room;
+        room = room.saturating_sub(cost);
+        is_over
+    });
+    fits.truncate(count.unwrap());
+    let root = append(&disk, root, fits);
     disk.work();
-    append(&disk, root, entries(10_000, 1, 300));
+    append(&disk, root, entries(50_000, 1, 300));
     assert_eq!(disk.work(), (vec![1], 2), "the branch read; it and a new leaf written");
 }
 
@@ -66,7 +72,7 @@ fn what_is_appended_leaves_full_leaves_behind() {
 fn a_cut_drops_subtrees_without_reading_their_leaves() {
     let disk = Disk::new(4);
     // Large versions, each in a leaf of its own, and many small ones: two levels of branches.
-    let mut root = append(&disk, None, entries(2, 1_000, 40_000));
+    let mut root = append(&disk, None, entries(2, 500, 140_000));
     root = append(&disk, root, entries(2_000, 20_000, 600));
     assert_eq!(root.map(|root| root.height), Some(2));
     let before = leaves(&disk, Kind::Undo, root).len();

@@ -1,31 +1,38 @@
-//! One shard on its core: evaluates, applies, reads; latched by the coordinator when several
-//! shards have to act as one.
+//! node::shard_role — one shard on its core: evaluates, applies, reads, checkpoints; latched by the
+//! coordinator when several shards have to act as one.
+//! Steps 2 and 5 of a write, every read. In: requests, mail, what its page file's operations
+//! brought. Out: proposals, answers, operations of the page file.
+//! Owns: the shard's state, its writes in flight, what waits for its turn, a revision or a page.
+//! Invariants: (1) evaluation order is revision order; (2) what waits for a page has taken no
+//!             revision; (3) a range that is read for a write holds up what comes behind it.
+//! Limits: SHARD_QUEUE_MAX.
+//! Must not: do I/O; read a clock.
+//! Tests: tests/sim.rs, tests/road.rs.
 
+mod pages;
+mod reads;
+
+use std::cell::RefCell;
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use bytes::Bytes;
-
-use super::mail::{
-    CatchUp, Mail, OperationId, Origin, ReadAsk, ReadId, ReadShare, ReadWhat, Release, Rests,
-};
-use super::view::{Newest, Overlay, page_at};
-use super::{Here, Outbox, Topology, coordinator};
+use super::mail::{Mail, OperationId, Origin, Release, Rests};
+use super::view::{Lack, Memo, Newest, Overlay};
+use super::{Here, Outbox, ShardStart, Topology, coordinator};
 use crate::base::batch::{Batch, Placed};
 use crate::base::effect::{AlarmKind, Effect};
-use crate::base::limits::{OPERATIONS_MAX, READ_SLICE_BYTES, SHARD_QUEUE_MAX};
+use crate::base::limits::{OPERATIONS_MAX, SHARD_QUEUE_MAX};
 use crate::base::record::Record;
 use crate::base::reject::Reject;
 use crate::base::shared::Position;
-use crate::base::{LeaseId, Revision, ShardId, Term};
+use crate::base::{LeaseId, RaftIndex, Revision, ShardId, Term, Tick};
 use crate::orderer::{Place, Proposal};
-use crate::shard::eval::{self, Ask, Conditions, Given, Stop, Write};
-use crate::shard::memtable::Memtable;
-use crate::shard::mvcc::cursor::Budget;
-use crate::shard::mvcc::hash::HashList;
-use crate::shard::mvcc::range::{Progress, ShardRange};
-use crate::shard::mvcc::stretch::stretch;
+use crate::shard::eval::{self, Ask, Conditions, Given, Missing, Stop, Write};
+use crate::shard::pages::PageRef;
+use crate::shard::store::{Settings, Store};
 use crate::wire::call::{Reply, Request};
+
+use reads::Job;
 
 /// What waits for its turn to be evaluated.
 #[derive(Debug)]
@@ -34,19 +41,34 @@ enum Queued {
     Latch(OperationId, Vec<Ask>),
 }
 
-/// A read that goes on in slices.
+/// What is waited for, by whoever stands at the head of the queue.
 #[derive(Debug)]
-enum Job {
-    Range(ReadId, Box<ShardRange>),
-    Hash(ReadId, Box<HashList>),
+enum Until {
+    /// This revision is applied.
+    Applied(Revision),
+    /// A page is read.
+    Page(Awaited),
+}
+
+/// A page that was asked for; `None`: too many were, so it is to be asked for again when any read
+/// has ended.
+type Awaited = Option<PageRef>;
+
+/// What waits for a page beside the head of the queue.
+#[derive(Debug)]
+enum Waiting {
+    /// A write of single keys: others may pass it.
+    Write(Origin, Request),
+    Read(Job),
 }
 
 /// A shard and what it is at.
 #[derive(Debug)]
 pub(super) struct ShardRole {
     id: ShardId,
-    store: Memtable,
+    store: Store,
     overlay: Overlay,
+    memo: RefCell<Memo>,
     /// Alarms in force, those in flight included.
     alarms: BTreeSet<(u64, AlarmKind)>,
     /// Changes of alarms that were released and are not applied; below 0 while one is applied
@@ -62,32 +84,57 @@ pub(super) struct ShardRole {
     applied: Revision,
     open: bool,
     latched: Option<OperationId>,
-    /// The latched operation or the head of the queue waits until this is applied.
-    parked: Option<(Revision, Vec<Ask>)>,
+    /// What the latched operation, with its asks, or the head of the queue waits for.
+    parked: Option<(Until, Vec<Ask>)>,
     queue: VecDeque<Queued>,
     jobs: VecDeque<Job>,
-    /// History below this may be forgotten; done up to there if `None`.
+    waiting: Vec<(Awaited, Waiting)>,
+    /// The last entries that the checkpoints cover which this life began with: its own, and that
+    /// of the first shard.
+    started_at: (RaftIndex, RaftIndex),
+    // Checkpoints.
+    /// What their next slice waits for.
+    work_awaits: Option<Awaited>,
+    /// When one that found no space is tried again.
+    retry_at: Option<Tick>,
+    /// It was said that one is due.
+    has_asked: bool,
+    /// History below this is forgotten with a checkpoint that begins behind it.
     cutting: Option<Revision>,
+    /// What the checkpoint under way forgets.
+    forgetting: Option<Revision>,
 }
 
 impl ShardRole {
-    pub(super) fn new(id: ShardId, seed: u64) -> ShardRole {
+    /// A shard as of its checkpoint.
+    pub(super) fn new(id: ShardId, start: &ShardStart, settings: Settings) -> ShardRole {
+        let leases = start.leases().collect();
+        let store = Store::open(start.superblock, start.file_bytes, leases, settings)
+            .expect("a superblock that was checked when it was read");
+        let state = start.superblock.state;
         ShardRole {
             id,
-            store: Memtable::new(seed),
+            store,
             overlay: Overlay::default(),
-            alarms: BTreeSet::new(),
+            memo: RefCell::default(),
+            alarms: start.alarms().collect(),
             alarms_in_flight: 0,
             ended_early: BTreeSet::new(),
-            compact: Revision(-1),
+            compact: state.compact_revision,
             position: 0,
-            applied: Revision::EMPTY,
+            applied: state.revision,
             open: false,
             latched: None,
             parked: None,
             queue: VecDeque::new(),
             jobs: VecDeque::new(),
+            waiting: Vec::new(),
+            started_at: (state.applied.index, start.meta_index),
+            work_awaits: None,
+            retry_at: None,
+            has_asked: false,
             cutting: None,
+            forgetting: None,
         }
     }
 
@@ -97,7 +144,7 @@ impl ShardRole {
 
     /// Whether it waits for a revision to be applied.
     pub(super) fn is_parked(&self) -> bool {
-        self.parked.is_some()
+        matches!(self.parked, Some((Until::Applied(_), _)))
     }
 
     /// How far the ring is consumed.
@@ -130,7 +177,9 @@ impl ShardRole {
     }
 
     fn run_queue(&mut self, here: &mut Here, out: &mut Outbox) {
-        while self.open && self.latched.is_none() && self.parked.is_none() {
+        // What is full waits for the checkpoint, and its clients with it.
+        while self.open && self.latched.is_none() && self.parked.is_none() && !self.store.is_full()
+        {
             match self.queue.pop_front() {
                 None => return,
                 Some(Queued::Latch(operation, asks)) => {
@@ -138,28 +187,48 @@ impl ShardRole {
                     self.answer_latch(here, operation, asks, out);
                 }
                 Some(Queued::Write(origin, request)) => {
-                    if let Err(revision) = self.evaluate_one(here, origin, &request, out) {
-                        self.queue.push_front(Queued::Write(origin, request));
-                        self.park(here, revision, Vec::new());
+                    let Err((lack, holds_up)) = self.evaluate_one(here, origin, &request, out)
+                    else {
+                        self.memo.get_mut().clear();
+                        continue;
+                    };
+                    match self.until(lack, out) {
+                        Until::Page(awaited) if !holds_up => {
+                            self.memo.get_mut().clear();
+                            self.waiting.push((awaited, Waiting::Write(origin, request)));
+                        }
+                        until => {
+                            self.queue.push_front(Queued::Write(origin, request));
+                            self.park(here, until, Vec::new());
+                        }
                     }
                 }
             }
         }
     }
 
-    fn park(&mut self, here: &Here, revision: Revision, asks: Vec<Ask>) {
-        self.parked = Some((revision, asks));
-        here.shared.want_committed(here.core, true);
+    fn park(&mut self, here: &Here, until: Until, asks: Vec<Ask>) {
+        if matches!(until, Until::Applied(_)) {
+            here.shared.want_committed(here.core, true);
+        }
+        self.parked = Some((until, asks));
     }
 
-    /// Evaluates a write, or says which revision has to be applied before that can be done.
+    fn until(&mut self, lack: Lack, out: &mut Outbox) -> Until {
+        match lack {
+            Lack::Applied(revision) => Until::Applied(revision),
+            Lack::Pages(stop) => Until::Page(self.wish(stop, out)),
+        }
+    }
+
+    /// Evaluates a write, or says what it lacks and whether what comes behind it has to wait, too.
     fn evaluate_one(
         &mut self,
         here: &mut Here,
         origin: Origin,
         request: &Request,
         out: &mut Outbox,
-    ) -> Result<(), Revision> {
+    ) -> Result<(), (Lack, bool)> {
         let write = match request {
             Request::Put(put) => Write::Put(put),
             Request::DeleteRange(delete) => Write::Delete(delete),
@@ -167,12 +236,10 @@ impl ShardRole {
             other => unreachable!("{other:?} is no write of one shard"),
         };
         let conditions = self.conditions(here);
-        let view = Newest::new(&self.store, &self.overlay, self.applied);
+        let view = Newest::new(&self.store, &self.overlay, self.applied, &self.memo);
         let plan = match eval::plan(&view, &conditions, write) {
             Ok(plan) => plan,
-            Err(Stop::Missing) => {
-                return Err(view.wants_applied().expect("a shard lacks nothing of its own else"));
-            }
+            Err(Stop::Missing) => return Err((view.lack(), view.holds_up())),
             // A grant may be on its way that this shard has not heard of.
             Err(Stop::Refused(Reject::LeaseNotFound)) => {
                 let mail = Mail::Coordinate(origin, request.clone());
@@ -184,13 +251,13 @@ impl ShardRole {
                 return Ok(());
             }
             Err(Stop::Refused(reject)) => {
-                let rests = self.rests(here, &view);
+                let rests = self.rests(here, view.rests());
                 Self::unchanged(here, origin, Err(reject), rests, out);
                 return Ok(());
             }
         };
         if !plan.writes {
-            let rests = self.rests(here, &view);
+            let rests = self.rests(here, view.rests());
             let header = here.shared.committed().0.max(rests.revision);
             let outcome = eval::materialise(&view, &plan, header);
             Self::unchanged(here, origin, Ok(outcome.answer), rests, out);
@@ -198,17 +265,17 @@ impl ShardRole {
         }
         let credit = eval::credit_bytes(write);
         if !here.shared.take_credit(credit) {
-            let rests = self.rests(here, &view);
+            let rests = self.rests(here, view.rests());
             Self::unchanged(here, origin, Err(Reject::TooManyRequests), rests, out);
             return Ok(());
         }
         // From here to the send nothing refuses and nothing waits.
         let revision = here.shared.take_revision();
         let outcome = eval::materialise(&view, &plan, revision);
-        let mut effects = Vec::with_capacity(outcome.records.len());
-        for record in outcome.records {
-            self.overlay.insert(&record);
-            effects.push(Placed::new(Some(self.id), Effect::Record(record)));
+        let mut effects = Vec::with_capacity(outcome.changes.len());
+        for change in outcome.changes {
+            self.overlay.insert(&change.record);
+            effects.push(Placed::change(self.id, change));
         }
         let bytes = effects.iter().map(|placed: &Placed| placed.effect.log_len()).sum();
         let answer = Some(coordinator::prepared(origin, Ok(outcome.answer)));
@@ -220,11 +287,11 @@ impl ShardRole {
     /// What an evaluation rests on: what it read, and alarms and a compaction in flight. Those
     /// stand behind revisions that others may have taken, so the answer shows the newest one:
     /// what it read has not changed up to there.
-    fn rests(&self, here: &Here, view: &Newest<'_>) -> Rests {
+    fn rests(&self, here: &Here, read: Rests) -> Rests {
         let unsettled = self.alarms_in_flight != 0 || self.compact > self.store.compact_revision();
         match unsettled {
-            true => view.rests().and(Rests::on(here.shared.newest_taken())),
-            false => view.rests(),
+            true => read.and(Rests::on(here.shared.newest_taken())),
+            false => read,
         }
     }
 
@@ -279,18 +346,16 @@ impl ShardRole {
         asks: Vec<Ask>,
         out: &mut Outbox,
     ) {
-        let view = Newest::new(&self.store, &self.overlay, self.applied);
-        let mut given: Vec<(Ask, Given)> = Vec::with_capacity(asks.len());
-        for ask in &asks {
-            match view.give(ask) {
-                Some(answer) => given.push((ask.clone(), answer)),
-                None => {
-                    let revision = view.wants_applied().expect("nothing else is missing");
-                    return self.park(here, revision, asks);
-                }
-            }
+        let view = Newest::new(&self.store, &self.overlay, self.applied, &self.memo);
+        let given: Vec<Result<Given, Missing>> = asks.iter().map(|ask| view.give(ask)).collect();
+        if given.iter().any(Result::is_err) {
+            let lack = view.lack();
+            let until = self.until(lack, out);
+            return self.park(here, until, asks);
         }
-        let mail = Mail::Latched(operation, self.id, given, view.rests());
+        let rests = view.rests();
+        let given = asks.into_iter().zip(given.into_iter().flatten()).collect();
+        let mail = Mail::Latched(operation, self.id, given, rests);
         here.send(Topology::ORDERER, mail, out);
     }
 
@@ -326,6 +391,7 @@ impl ShardRole {
             }
         }
         self.latched = None;
+        self.memo.get_mut().clear();
         self.run_queue(here, out);
     }
 
@@ -352,29 +418,49 @@ impl ShardRole {
                 self.apply(here, &batch);
                 batch.applied_by_one();
             }
-            self.applied = batch.last;
+            if batch.freezes {
+                self.store.freeze(batch.last);
+                self.has_asked = false;
+            }
+            self.applied = self.applied.max(batch.last);
             self.position += 1;
         }
-        here.shared.set_shard_size(self.id, self.store.bytes(), self.store.live_keys());
+        self.tell_size(here);
+        if self.store.wants_checkpoint() && !self.has_asked {
+            self.has_asked = true;
+            here.send(Topology::ORDERER, Mail::WantsCheckpoint(self.id), out);
+        }
         self.unpark(here, out);
         true
     }
 
+    fn tell_size(&self, here: &Here) {
+        let (in_use, bytes) = (self.store.bytes_in_use(), self.store.bytes());
+        here.shared.set_shard_size(self.id, in_use, bytes, self.store.live_keys());
+    }
+
     fn apply(&mut self, here: &Here, batch: &Batch) {
+        // What the checkpoints of the start hold was applied in an earlier life. The member's own
+        // matters stand in the first shard's alone.
+        let (started_at, meta_index) = self.started_at;
         for placed in &batch.effects {
-            if placed.shard.is_some_and(|shard| shard != self.id) {
+            let is_mine = placed.shard.is_none_or(|shard| shard == self.id);
+            let known_to = match &placed.effect {
+                Effect::Record(_) | Effect::Compact { .. } => started_at,
+                Effect::Grant { .. } | Effect::Revoke { .. } | Effect::Alarm { .. } => meta_index,
+            };
+            if !is_mine || batch.index <= known_to {
                 continue;
             }
             match &placed.effect {
                 Effect::Record(record) => {
-                    let previous = self.store.apply(Arc::clone(record));
-                    placed.previous.set(previous).expect("a record is applied once");
+                    self.store.apply(Arc::clone(record));
                     self.overlay.applied(record);
                     if self.open {
                         count(here, record);
                     }
                 }
-                Effect::Grant { id, .. } => self.store.grant(*id),
+                Effect::Grant { id, ttl_s } => self.store.grant(*id, *ttl_s),
                 Effect::Revoke { id } => {
                     self.store.revoke(*id);
                     if !self.overlay.leases_gone.remove(id) && self.open {
@@ -386,6 +472,7 @@ impl ShardRole {
                     self.compact = self.compact.max(*at);
                 }
                 Effect::Alarm { member, kind, raised } => {
+                    self.store.alarm(*member, *kind, *raised);
                     // What this term decided is in force since its release.
                     self.alarms_in_flight -= i32::from(self.open);
                     if self.alarms_in_flight <= 0 {
@@ -397,120 +484,22 @@ impl ShardRole {
     }
 
     fn unpark(&mut self, here: &mut Here, out: &mut Outbox) {
-        let Some((_, asks)) = self.parked.take_if(|(wanted, _)| *wanted <= self.applied) else {
-            return;
+        let applied = self.applied;
+        let is_due = |(until, _): &mut (Until, Vec<Ask>)| match until {
+            Until::Applied(wanted) => *wanted <= applied,
+            Until::Page(_) => false,
         };
+        if let Some((_, asks)) = self.parked.take_if(is_due) {
+            self.go_on(here, asks, out);
+        }
+    }
+
+    /// What was parked is tried again.
+    fn go_on(&mut self, here: &mut Here, asks: Vec<Ask>, out: &mut Outbox) {
         match self.latched {
             Some(operation) => self.answer_latch(here, operation, asks, out),
             None => self.run_queue(here, out),
         }
-    }
-
-    // --- reads ----------------------------------------------------------------------------
-
-    /// Reads at a committed revision: applies up to it first, which never waits, since what is
-    /// committed is in the ring.
-    pub(super) fn read(&mut self, here: &mut Here, ask: ReadAsk, out: &mut Outbox) {
-        if self.position < ask.position {
-            self.follow_ring(here, out);
-            here.advance_visible(out);
-        }
-        match ask.what {
-            ReadWhat::Asks(asks) => {
-                let given = asks.into_iter().map(|one| self.give_at(one, ask.at)).collect();
-                let mail = Mail::Share(ask.id, self.id, ReadShare::Given(given));
-                here.send(ask.id.core, mail, out);
-            }
-            ReadWhat::Range(range) => {
-                let job = Box::new(ShardRange::new(range, &self.store));
-                self.slice(here, Job::Range(ask.id, job), out);
-            }
-            ReadWhat::Hash(of) => {
-                let job = Box::new(HashList::new(of));
-                self.slice(here, Job::Hash(ask.id, job), out);
-            }
-        }
-    }
-
-    fn give_at(&self, ask: Ask, at: Revision) -> (Ask, Given) {
-        let given = match &ask {
-            Ask::Key(key) => Given::Key(self.store.at(key, at).cloned()),
-            Ask::Range(range, limit) => Given::Page(page_at(&self.store, range, at, *limit)),
-            Ask::RangeAt(range, older, limit) => {
-                Given::Page(page_at(&self.store, range, *older, *limit))
-            }
-            Ask::LeaseKeys(id) => Given::Keys(self.lease_keys_at(*id, at)),
-        };
-        (ask, given)
-    }
-
-    /// The keys that were on a lease at a revision: some of those that are, or changed since.
-    fn lease_keys_at(&self, id: LeaseId, at: Revision) -> Vec<Bytes> {
-        let changed = self.store.history(at).map(|(record, _)| record.key_bytes());
-        let mut keys: Vec<Bytes> = self.store.keys_of(id).into_iter().chain(changed).collect();
-        keys.sort_unstable();
-        keys.dedup();
-        keys.retain(|key| self.store.at(key, at).is_some_and(|record| record.lease == id));
-        keys
-    }
-
-    /// One slice of a read; what is left goes behind the others.
-    fn slice(&mut self, here: &mut Here, job: Job, out: &mut Outbox) {
-        match job {
-            Job::Range(id, mut range) => {
-                let keys = here.config.read_slice_records;
-                let budget = Budget { keys, bytes: READ_SLICE_BYTES };
-                match range.step(&self.store, budget) {
-                    Progress::Done(run) => {
-                        let mail = Mail::Share(id, self.id, ReadShare::Run(run));
-                        here.send(id.core, mail, out);
-                    }
-                    Progress::Paused => self.jobs.push_back(Job::Range(id, range)),
-                    Progress::Wanted(pages) => unreachable!("memory has all pages: {pages:?}"),
-                }
-            }
-            Job::Hash(id, mut pass) => {
-                if pass.step(&self.store, here.config.read_slice_records) {
-                    let mail = Mail::Share(id, self.id, ReadShare::Hash(pass.finish()));
-                    here.send(id.core, mail, out);
-                } else {
-                    self.jobs.push_back(Job::Hash(id, pass));
-                }
-            }
-        }
-    }
-
-    /// A watcher that is behind asks for a stretch of history.
-    pub(super) fn catch_up(&mut self, here: &mut Here, ask: &CatchUp, out: &mut Outbox) {
-        let compact = self.store.compact_revision();
-        let stretch = if ask.after.next() < compact {
-            Err(compact)
-        } else {
-            Ok(stretch(&self.store, &ask.range, ask.after, ask.upto, ask.bytes_max))
-        };
-        here.send(ask.core, Mail::Stretch(ask.number, self.id, stretch), out);
-    }
-
-    /// Nothing reads below `below` any more.
-    pub(super) fn cut(&mut self, below: Revision) {
-        self.cutting = self.cutting.max(Some(below));
-    }
-
-    /// Sliced work. True if there is more of it.
-    pub(super) fn background(&mut self, here: &mut Here, out: &mut Outbox) -> bool {
-        if let Some(job) = self.jobs.pop_front() {
-            self.slice(here, job, out);
-        }
-        let before = self.store.version_count();
-        if let Some(below) = self.cutting
-            && self.store.compact_slice(below, here.config.cut_slice_changes)
-        {
-            self.cutting = None;
-            here.shared.set_shard_size(self.id, self.store.bytes(), self.store.live_keys());
-            here.send(Topology::ORDERER, Mail::HasCut(self.id, below), out);
-        }
-        here.metrics.forgotten.add(before - self.store.version_count());
-        !self.jobs.is_empty() || self.cutting.is_some()
     }
 }
 
