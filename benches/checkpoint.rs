@@ -14,10 +14,10 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use ringbolt::base::prng::Prng;
 use ringbolt::base::record::{PutFields, Record};
-use ringbolt::base::{LeaseId, RaftIndex, Revision, ShardId, Sub, Term};
+use ringbolt::base::{LeaseId, RaftIndex, Revision, ShardId, Sub, Term, Tick};
 use ringbolt::shard::mvcc::source::Stop;
 use ringbolt::shard::pages::{Action, DiskOp, Identity, Superblock, UNIT_BYTES};
-use ringbolt::shard::store::{Halt, Settings, Store};
+use ringbolt::shard::store::{Halt, ScrubSettings, Settings, Store};
 use ringbolt::shard::wal::ChainPoint;
 
 /// As in the server.
@@ -45,7 +45,8 @@ impl Shard {
             shards: 1,
             hash_seed: 4,
         };
-        let settings = Settings { cache_bytes: 1 << 30, memtable_bytes: 4 << 30, seed: 5 };
+        let scrub = ScrubSettings { rest_ms: None, bytes_per_s: 1 };
+        let settings = Settings { cache_bytes: 1 << 30, memtable_bytes: 4 << 30, seed: 5, scrub };
         let store = Store::open(Superblock::fresh(identity), 16 << 10, BTreeSet::new(), settings);
         Shard {
             store: store.expect("an empty file"),
@@ -89,7 +90,7 @@ impl Shard {
         self.store.begin_checkpoint(ChainPoint { index, term: Term(1), checksum: 0, sequence });
         while self.store.has_checkpoint() {
             let begun = Instant::now();
-            match self.store.work(&mut self.ops) {
+            match self.store.work(Tick(0), &mut self.ops) {
                 Ok(_) => {}
                 Err(Halt::Stop(Stop::Wanted(pages))) => {
                     self.store.wish(&pages, &mut self.ops);

@@ -20,7 +20,7 @@ use ringbolt::base::record::{PutFields, Record};
 use ringbolt::base::{LeaseId, Revision, ShardId, Sub};
 use ringbolt::shard::eval::{Conditions, Missing, Page, View, Write, materialise, plan};
 use ringbolt::shard::pages::{Identity, Superblock};
-use ringbolt::shard::store::{Settings, Store};
+use ringbolt::shard::store::{ScrubSettings, Settings, Store};
 use ringbolt::wire::etcdserverpb as pb;
 
 const KEYS: u64 = 100_000;
@@ -163,7 +163,8 @@ impl Shard {
 fn store() -> Store {
     let shard = ShardId(0);
     let identity = Identity { data_dir: 1, cluster: 1, member: 1, shard, shards: 1, hash_seed: 1 };
-    let settings = Settings { cache_bytes: 1 << 20, memtable_bytes: 8 << 30, seed: 1 };
+    let scrub = ScrubSettings { rest_ms: None, bytes_per_s: 1 };
+    let settings = Settings { cache_bytes: 1 << 20, memtable_bytes: 8 << 30, seed: 1, scrub };
     Store::open(Superblock::fresh(identity), 16 << 10, BTreeSet::new(), settings)
         .expect("an empty file")
 }

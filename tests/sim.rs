@@ -64,7 +64,7 @@ fn every_answer_of_every_seed_has_its_place() {
     let sum = |count: fn(&Report) -> usize| reports.iter().map(count).sum::<usize>();
     println!(
         "{} seeds: {} answers judged, {} watch events, {} fragments, {} crashes, {} torn logs, \
-         {} halts",
+         {} halts, {} starts from a checkpoint, {} from shards apart, {} page reads, {} full disks",
         reports.len(),
         sum(|report| report.judged),
         sum(|report| report.events),
@@ -72,6 +72,10 @@ fn every_answer_of_every_seed_has_its_place() {
         sum(|report| report.crashes),
         sum(|report| report.torn),
         sum(|report| report.halts),
+        sum(|report| report.checkpointed),
+        sum(|report| report.apart),
+        sum(|report| report.page_reads),
+        sum(|report| report.full),
     );
     assert!(failed.is_empty(), "seeds that fail: {failed:?}");
     if reports.len() >= 200 {
@@ -79,7 +83,11 @@ fn every_answer_of_every_seed_has_its_place() {
             && sum(|report| report.events) > 10_000
             && sum(|report| report.fragments) > 50
             && sum(|report| report.torn) > 3
-            && sum(|report| report.halts) > 3;
+            && sum(|report| report.halts) > 3
+            && sum(|report| report.checkpointed) > 50
+            && sum(|report| report.apart) > 10
+            && sum(|report| report.page_reads) > 500
+            && sum(|report| report.full) > 3;
         assert!(reached, "the seeds reach too little");
     }
 }

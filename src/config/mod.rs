@@ -187,6 +187,8 @@ pub struct Config {
     pub page_cache_bytes: Option<u64>,
     /// Bytes of changes in memory that are not on pages yet; `None`: by rule.
     pub memtable_bytes: Option<u64>,
+    /// Rest between two passes over all pages; 0: there are none.
+    pub page_scrub_interval_ms: u64,
     /// Changes behind which a checkpoint is due.
     pub checkpoint_records: u64,
 }

@@ -134,6 +134,7 @@ pub(super) fn config(
         wal_segment_bytes,
         page_cache_bytes: memory_of(settings, "page-cache-bytes")?,
         memtable_bytes: memory_of(settings, "memtable-bytes")?,
+        page_scrub_interval_ms: ms_of(settings, "page-scrub-interval")?,
         checkpoint_records: uint_of(settings, "checkpoint-records").max(1),
     })
 }

@@ -116,6 +116,8 @@ pub struct NodeConfig {
     pub memtable_bytes: u64,
     /// Records, or bytes of log, behind which a checkpoint is due.
     pub checkpoint_behind: (u64, u64),
+    /// Passes over all pages.
+    pub scrub: store::ScrubSettings,
     /// Seed of everything that is chosen at random.
     pub seed: u64,
 }
@@ -260,6 +262,7 @@ impl Core {
                 cache_bytes: config.page_cache_bytes / usize::from(topology.router().shards()),
                 memtable_bytes: config.memtable_bytes / u64::from(topology.router().shards()),
                 seed: config.seed ^ u64::from(shard.0),
+                scrub: config.scrub,
             };
             ShardRole::new(shard, &starts[usize::from(shard.0)], settings)
         });
@@ -542,7 +545,7 @@ impl Core {
     fn background(&mut self, out: &mut Outbox) {
         for role in &mut self.shards {
             out.more |= role.background(&mut self.here, out);
-            if let Some(at) = role.wake_at() {
+            if let Some(at) = role.wake_at(self.here.now) {
                 out.wake(at);
             }
         }

@@ -121,15 +121,15 @@ impl Scraper {
     }
 
     fn store(&self) -> StoreSample {
-        let bytes = self.shared.store_bytes();
         let sum =
             |count: fn(&NodeMetrics) -> u64| Some(self.nodes().map(|(_, node)| count(node)).sum());
         StoreSample {
             revision: Some(self.shared.visible_revision().0),
             compact_revision: Some(self.shared.compact_revision().0),
             keys: Some(self.shared.store_keys()),
-            bytes: Some(bytes),
-            bytes_in_use: Some(bytes),
+            bytes: Some(self.shared.file_bytes()),
+            bytes_in_use: Some(self.shared.store_bytes()),
+            checkpoints: self.metrics.leader.get().map(|(_, leader)| leader.checkpoints.value()),
             quota_bytes: Some(self.metrics.quota_bytes),
             puts: sum(|node| node.puts.value()),
             put_bytes: sum(|node| node.put_bytes.value()),
@@ -150,6 +150,9 @@ impl Scraper {
 
     fn disk(&self) -> DiskSample {
         let wal = &self.metrics.disk;
+        let pages = |count: fn(&PageMetrics) -> &Counter| {
+            self.metrics.cores.iter().map(|core| count(&core.pages).value()).sum()
+        };
         let mut page_sync = Buckets::default();
         self.metrics.cores.iter().for_each(|core| page_sync.add(&Buckets::in_s(&core.pages.sync)));
         DiskSample {
@@ -157,6 +160,8 @@ impl Scraper {
             wal_write: Some(Buckets::in_s(&wal.write)),
             wal_bytes: Some(wal.bytes.value()),
             page_sync: Some(page_sync),
+            page_read_bytes: Some(pages(|one| &one.read_bytes)),
+            page_written_bytes: Some(pages(|one| &one.written_bytes)),
         }
     }
 

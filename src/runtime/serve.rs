@@ -29,7 +29,7 @@ use super::{memory, notify, signals};
 use crate::base::CoreId;
 use crate::base::limits::{
     CHECKPOINT_LOG_BYTES, CONNECTIONS_MAX, READ_SLICE_RECORDS, REQUEST_OVERHEAD_BYTES,
-    RING_DEPTH_EXECUTOR, WATCH_STREAM_BYTES_MAX,
+    RING_DEPTH_EXECUTOR, SCRUB_BYTES_PER_S, WATCH_STREAM_BYTES_MAX,
 };
 use crate::base::shared::Shared;
 use crate::cluster::compactor::Mode;
@@ -41,6 +41,7 @@ use crate::frontend::port::{FrontendContext, Settings};
 use crate::log;
 use crate::node::{Boot, Core, Leader, NodeConfig, Outbox, Refused, ShardStart, Topology, Whose};
 use crate::router::Router;
+use crate::shard::store::ScrubSettings;
 use crate::shard::wal::{Layout, Verdict};
 use crate::wire::etcdserverpb as pb;
 
@@ -183,6 +184,10 @@ fn node_config(config: &Config, data_dir: &DataDir) -> NodeConfig {
         page_cache_bytes: usize::try_from(page_cache).unwrap_or(usize::MAX),
         memtable_bytes: config.memtable_bytes.unwrap_or(memtable_by_rule(memory)),
         checkpoint_behind: (config.checkpoint_records, CHECKPOINT_LOG_BYTES),
+        scrub: ScrubSettings {
+            rest_ms: Some(config.page_scrub_interval_ms).filter(|ms| *ms > 0),
+            bytes_per_s: SCRUB_BYTES_PER_S,
+        },
         seed: signals::random_seed(),
     }
 }

@@ -9,9 +9,12 @@ use crate::base::limits;
 use crate::base::prng::Prng;
 use crate::base::shared::Shared;
 use crate::base::{CoreId, RaftIndex, ShardId, Tick};
-use crate::node::{Boot, Core, Input, Leader, Mail, NodeConfig, Outbox, Refused, Topology, Whose};
+use crate::node::{
+    Boot, Core, Input, Leader, Mail, NodeConfig, Outbox, Refused, ShardStart, Topology, Whose,
+};
 use crate::router::Router;
 use crate::shard::pages;
+use crate::shard::store::ScrubSettings;
 use crate::shard::wal::{DiskOp, Layout, Verdict};
 use crate::wire::call::{CallId, Reply, WatchMessage};
 
@@ -61,6 +64,7 @@ impl Plan {
                 page_cache_bytes: 4 << 20,
                 memtable_bytes: 16 << 20,
                 checkpoint_behind: (u64::MAX, u64::MAX),
+                scrub: ScrubSettings { rest_ms: None, bytes_per_s: 1 << 20 },
                 seed,
             },
         }
@@ -82,6 +86,12 @@ impl Plan {
         if prng.percent(70) {
             plan.node.page_cache_bytes = (400 << 10) * usize::from(shards);
             plan.node.checkpoint_behind = (1 + prng.below(150), u64::MAX);
+            if prng.percent(30) {
+                plan.node.scrub.rest_ms = Some(1 + prng.below(50));
+            }
+            if prng.percent(10) {
+                plan.page_no_space_percent = 1 + prng.below(30);
+            }
             if prng.percent(30) {
                 plan.node.memtable_bytes = 3 * u64::from(shards) * (2_000 + prng.below(60_000));
             }
@@ -120,6 +130,8 @@ pub struct Machine {
     pub verdict: Verdict,
     /// The last entry that every shard's checkpoint held.
     pub base: RaftIndex,
+    /// Whether these were not of one entry.
+    pub is_apart: bool,
     stations: Vec<Station>,
     /// Mail that was sent and not collected: sender, receiver.
     pub sent: Vec<(CoreId, CoreId, Mail)>,
@@ -174,6 +186,8 @@ impl Machine {
         let starts = boot.starts.clone();
         let verdict = boot.recovered.verdict;
         let base = boot.recovered.base().index;
+        let applied = |start: &ShardStart| start.superblock.state.applied.index;
+        let is_apart = boot.starts.iter().any(|start| applied(start) != base);
         let topology = Arc::new(Topology::new(plan.cores, Router::new(HASH_SEED, plan.shards)));
         let shared = Arc::new(Shared::with_ring(plan.cores, plan.shards, plan.ring));
         let node = Arc::new(plan.node.clone());
@@ -193,6 +207,7 @@ impl Machine {
             shared,
             verdict,
             base,
+            is_apart,
             stations,
             sent: Vec::new(),
             disk: Vec::new(),

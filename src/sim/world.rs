@@ -69,6 +69,14 @@ pub struct Report {
     pub torn: usize,
     /// Members that stopped for a fault of their disk.
     pub halts: usize,
+    /// Starts from a checkpoint.
+    pub checkpointed: usize,
+    /// Starts from shards that were a checkpoint apart.
+    pub apart: usize,
+    /// Pages that were read.
+    pub page_reads: usize,
+    /// Pages that found no space.
+    pub full: usize,
     /// The store's last revision.
     pub revision: i64,
 }
@@ -270,6 +278,8 @@ impl World {
         let machine = Machine::boot(&self.plan, &self.disk, &self.pages, true, self.clock.now());
         self.machine = machine.unwrap_or_else(|refused| panic!("a start was refused: {refused}"));
         self.judge.began(self.machine.base);
+        self.report.checkpointed += usize::from(self.machine.base.0 > 0);
+        self.report.apart += usize::from(self.machine.is_apart);
         self.report.torn += usize::from(self.machine.verdict != Verdict::Clean);
     }
 

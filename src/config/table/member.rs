@@ -80,7 +80,7 @@ pub(super) const MEMBER: [Flag; 31] = [
 ];
 
 #[rustfmt::skip]
-pub(super) const OWN: [Flag; 9] = [
+pub(super) const OWN: [Flag; 10] = [
     Flag::new("cores", Uint32, "0", Own,
         "Cores to run on. 0: all that the process may use."),
     Flag::new("shards", Uint32, "0", Own,
@@ -98,6 +98,8 @@ pub(super) const OWN: [Flag; 9] = [
     Flag::new("memtable-bytes", Uint, "0", Own,
         "Memory for changes that are not on pages yet, at least 16 MiB.\n\
          0: a sixteenth of the memory that the process may use, 64 MiB to 1 GiB."),
+    Flag::new("page-scrub-interval", Duration, "24h", Own,
+        "Rest between two passes that read all pages to see whether they are intact. 0: none."),
     Flag::new("checkpoint-records", Uint, "400000", Hidden,
         "Changes behind which a checkpoint is due."),
     Flag::new("version", Bool, "false", Own,

@@ -144,8 +144,9 @@ impl ShardRole {
     }
 
     /// When there is something to do though nothing arrives.
-    pub(in crate::node) fn wake_at(&self) -> Option<Tick> {
-        self.retry_at
+    pub(in crate::node) fn wake_at(&self, now: Tick) -> Option<Tick> {
+        let scrub = self.store.scrub_due(now).filter(|_| self.work_awaits.is_none());
+        self.retry_at.into_iter().chain(scrub).min()
     }
 
     /// Whether a read goes on with the next step.
@@ -162,15 +163,15 @@ impl ShardRole {
             self.retry_at = None;
             self.store.retry_checkpoint();
         }
-        !self.jobs.is_empty() | self.work(out)
+        !self.jobs.is_empty() | self.work(here, out)
     }
 
-    fn work(&mut self, out: &mut Outbox) -> bool {
+    fn work(&mut self, here: &Here, out: &mut Outbox) -> bool {
         if self.work_awaits.is_some() {
             return false;
         }
         let mut ops = Vec::new();
-        let worked = self.store.work(&mut ops);
+        let worked = self.store.work(here.now, &mut ops);
         self.begin(ops, out);
         match worked {
             Ok(more) => more,

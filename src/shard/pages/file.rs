@@ -136,12 +136,13 @@ impl PageFile {
     }
 
     /// Reads a page of the newest roots past the cache, to see whether it is intact.
-    pub(super) fn check(&mut self, at: PageRef) {
+    pub fn check(&mut self, at: PageRef) {
         self.reader.check(at);
     }
 
     /// Whether a page is being checked.
-    pub(super) fn is_checking(&self) -> bool {
+    #[must_use]
+    pub fn is_checking(&self) -> bool {
         self.reader.is_checking()
     }
 

@@ -12,7 +12,7 @@ use super::adopt::Halt;
 use super::gathered::Gathered;
 use super::{Frozen, MetaChanges, Store, Trees};
 use crate::base::limits::CHECKPOINT_SLICE_BYTES;
-use crate::base::{RaftIndex, Revision};
+use crate::base::{RaftIndex, Revision, Tick};
 use crate::shard::disk::{DiskFault, Token};
 use crate::shard::memtable::Memtable;
 use crate::shard::mvcc::source::Stop;
@@ -110,7 +110,9 @@ impl Store {
     ///
     /// # Errors
     /// A page that is missing, or a fault that the member does not survive.
-    pub fn work(&mut self, out: &mut Vec<DiskOp>) -> Result<bool, Halt> {
+    pub fn work(&mut self, now: Tick, out: &mut Vec<DiskOp>) -> Result<bool, Halt> {
+        self.scrub(now)?;
+        self.file.tend(out);
         let mut more = self.adopt_step()?;
         more |= self.let_go();
         if self.file.is_clearing() {
@@ -237,6 +239,7 @@ impl Store {
                 let frozen = self.frozen.take().expect("a checkpoint merges a layer");
                 self.trees = checkpoint.trees;
                 self.may_punch = true;
+                self.scrub_anew();
                 self.tree_revision = frozen.revision;
                 self.going.extend(Arc::try_unwrap(frozen.table));
                 let forgotten = checkpoint.versions - undo_len(&self.trees);

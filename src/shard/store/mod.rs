@@ -19,6 +19,7 @@ mod leases;
 pub mod meta;
 mod overlaid;
 mod read;
+mod scrub;
 mod stretch;
 #[cfg(test)]
 pub(in crate::shard) mod tests;
@@ -42,10 +43,12 @@ pub use adopt::Halt;
 pub use checkpoint::Ended;
 pub use hash::HashList;
 pub use overlaid::Overlaid;
+pub use scrub::ScrubSettings;
 pub use stretch::StretchCursor;
 
 use adopt::Adopt;
 use checkpoint::Checkpoint;
+use scrub::Scrubbing;
 
 /// What a shard may take of the machine.
 #[derive(Clone, Copy, Debug)]
@@ -56,6 +59,8 @@ pub struct Settings {
     pub memtable_bytes: u64,
     /// Keys the hashes of the layers' keys, so that clients cannot aim at them.
     pub seed: u64,
+    /// Passes over all pages.
+    pub scrub: ScrubSettings,
 }
 
 /// The trees at their newest roots. `None`: the tree is empty.
@@ -101,6 +106,7 @@ pub struct Store {
     cut: Revision,
     adopt: Option<Adopt>,
     checkpoint: Option<Checkpoint>,
+    scrubbing: Scrubbing,
     /// How far reads of old revisions have come that wait for a page: from a version, towards a
     /// revision.
     trails: RefCell<BTreeMap<(Position, Revision), Record>>,
@@ -143,6 +149,7 @@ impl Store {
             floor: state.compact_revision,
             cut: state.compact_revision,
             checkpoint: None,
+            scrubbing: Scrubbing::Resting(None),
             trails: RefCell::default(),
             may_punch: false,
         })

@@ -22,7 +22,7 @@ pub use self::aggregate::{Aggregate, Root};
 pub use self::entries::{Undone, lease_of, leased_key, undo_key, undo_place};
 pub use self::merge::{Change, Merge, Replaced, Step};
 pub use self::page::{Entry, check, references};
-pub use self::read::{Damaged, Reader, Stop, Visitor, Walk};
+pub use self::read::{Damaged, Leaf, Reader, Stop, Visitor, Walk};
 
 use crate::base::limits::{BRANCH_UNITS, CURRENT_LEAF_UNITS, LEAF_UNITS, UNDO_LEAF_UNITS};
 use crate::shard::pages::logical_bytes_in;

@@ -70,6 +70,15 @@ impl std::fmt::Debug for Reader<'_> {
     }
 }
 
+/// A leaf on a way through all of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leaf {
+    /// The branches that it is the first leaf of, then itself.
+    pub pages: Vec<PageRef>,
+    /// What the next one begins at.
+    pub next: Option<Vec<u8>>,
+}
+
 /// Which entries a walk or a sum is about.
 #[derive(Clone, Copy)]
 struct Bounds<'a> {
@@ -158,6 +167,35 @@ impl<'a> Reader<'a> {
     /// [`Stop`] when a page is missing or damaged.
     pub fn digest(&self, range: &KeyRange) -> Result<Aggregate, Stop> {
         self.sum(range, measure_and_hash)
+    }
+
+    /// The leaf that holds `from` if the tree does, with the branches that it is the first leaf
+    /// of; and what the next leaf begins at, if there is one.
+    ///
+    /// # Errors
+    /// [`Stop`] when a branch is missing or damaged.
+    pub fn leaf_at(&self, from: &[u8]) -> Result<Option<Leaf>, Stop> {
+        let Some(root) = self.root else { return Ok(None) };
+        let mut leaf = Leaf { pages: Vec::new(), next: None };
+        let (mut at, mut level) = (root.page, root.height);
+        while level > 0 {
+            let page = open(self.pages, self.kind, at, level)?;
+            let read = |what: Malformed| damaged(at, what);
+            let child = page.child_of(from).map_err(read)?;
+            if child == 0 {
+                leaf.pages.push(at);
+            } else {
+                // Only what is above all of these branches is entered here for the first time.
+                leaf.pages.clear();
+            }
+            if child + 1 < page.len() {
+                leaf.next = Some(page.entry(child + 1).map_err(read)?.key().to_vec());
+            }
+            at = page.child(child).map_err(read)?.at;
+            level -= 1;
+        }
+        leaf.pages.push(at);
+        Ok(Some(leaf))
     }
 
     fn walk_within(

@@ -18,6 +18,7 @@ impl World {
     pub(super) fn page_done(&mut self, shard: ShardId, token: Token) {
         let is_page_write = self.pages.is_page_write(shard, token);
         let is_read = self.pages.is_read(shard, token);
+        self.report.page_reads += usize::from(is_read);
         let mut fault = self.disk_fault();
         let percent = self.plan.page_no_space_percent;
         if is_page_write && percent > 0 && self.prng.percent(percent) {
@@ -28,6 +29,7 @@ impl World {
             Some(fault) => {
                 // Where a page finds no space the member raises its alarm.
                 self.judge.may_fill |= fault == DiskFault::NoSpace;
+                self.report.full += usize::from(is_page_write && fault == DiskFault::NoSpace);
                 self.note(|_| format!("{token:?} of the pages of {shard} fails: {fault:?}"));
                 self.pages.fail(shard, token, fault, &mut self.prng)
             }

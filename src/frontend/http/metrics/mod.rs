@@ -90,10 +90,12 @@ pub struct StoreSample {
     pub compact_revision: Option<i64>,
     /// Live keys.
     pub keys: Option<u64>,
-    /// Bytes, as the quota counts them.
+    /// Bytes of the page files and of what is in memory alone.
     pub bytes: Option<u64>,
-    /// Bytes of these that are in use.
+    /// Bytes of these that are in use: what the quota counts.
     pub bytes_in_use: Option<u64>,
+    /// Checkpoints that all shards have ended.
+    pub checkpoints: Option<u64>,
     /// The quota; 0: none.
     pub quota_bytes: Option<u64>,
     /// Puts applied.
@@ -166,6 +168,10 @@ pub struct DiskSample {
     pub wal_bytes: Option<u64>,
     /// Time of a sync of a page file.
     pub page_sync: Option<Buckets>,
+    /// Bytes read from page files.
+    pub page_read_bytes: Option<u64>,
+    /// Bytes written to page files.
+    pub page_written_bytes: Option<u64>,
 }
 
 /// What a scrape shows of the process.

@@ -54,7 +54,7 @@ const fn empty<const N: usize, const FIRST_MS: u64>(
 use From::{Count, Empty, Real, Signed, Truth};
 
 #[rustfmt::skip]
-const FAMILIES: [Family; 67] = [
+const FAMILIES: [Family; 70] = [
     gauge("etcd_server_has_leader", Truth(|s| s.group.has_leader),
         "Whether a leader is known: 1 or 0."),
     gauge("etcd_server_is_leader", Truth(|s| s.group.is_leader),
@@ -74,9 +74,9 @@ const FAMILIES: [Family; 67] = [
     gauge("etcd_server_quota_backend_bytes", Count(|s| s.store.quota_bytes),
         "The store's quota in bytes."),
     gauge("etcd_mvcc_db_total_size_in_bytes", Count(|s| s.store.bytes),
-        "Size of the store in bytes, as the quota counts it."),
+        "Size of the page files, and of what is in memory alone, in bytes."),
     gauge("etcd_mvcc_db_total_size_in_use_in_bytes", Count(|s| s.store.bytes_in_use),
-        "Size of what is in use of it."),
+        "Size of what is in use of it, as the quota counts it."),
     counter("etcd_mvcc_put_total", |s| s.store.puts,
         "Puts carried out by this member."),
     gauge("etcd_debugging_mvcc_total_put_size_in_bytes", Count(|s| s.store.put_bytes),
@@ -158,6 +158,12 @@ const FAMILIES: [Family; 67] = [
         "Addresses in use in bytes."),
     gauge("process_virtual_memory_max_bytes", Count(|s| s.process.virtual_bytes_max),
         "Most addresses that may be in use, in bytes."),
+    counter("ringbolt_checkpoints_total", |s| s.store.checkpoints,
+        "Checkpoints that all shards have ended since the start."),
+    counter("ringbolt_page_read_bytes_total", |s| s.disk.page_read_bytes,
+        "Bytes read from page files."),
+    counter("ringbolt_page_written_bytes_total", |s| s.disk.page_written_bytes,
+        "Bytes written to page files."),
     gauge("ringbolt_client_connections", Signed(connections),
         "Connections of clients."),
     counter("ringbolt_client_connections_total", opened,

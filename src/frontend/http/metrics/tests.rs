@@ -63,6 +63,8 @@ fn full() -> Sample {
             wal_write: Some(buckets.clone()),
             wal_bytes: Some(8192),
             page_sync: Some(buckets),
+            page_read_bytes: Some(4096),
+            page_written_bytes: Some(8192),
         },
         process: ProcessSample {
             cpu_s: Some(1.25),
@@ -83,6 +85,7 @@ fn store(hashes: &Buckets) -> StoreSample {
         keys: Some(1),
         bytes: Some(4096),
         bytes_in_use: Some(4096),
+        checkpoints: Some(2),
         quota_bytes: Some(2 << 30),
         puts: Some(2),
         put_bytes: Some(600),

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 
-use super::{Halt, Settings, Store};
+use super::{Halt, ScrubSettings, Settings, Store};
 use crate::base::prng::Prng;
-use crate::base::{RaftIndex, ShardId, Term};
+use crate::base::{RaftIndex, ShardId, Term, Tick};
 use crate::shard::mvcc::source::Stop;
 use crate::shard::pages::{Action, DiskOp, Identity, PageRef, Superblock, UNIT_BYTES};
 use crate::shard::wal::ChainPoint;
@@ -31,7 +31,8 @@ impl Paged {
             shards: 1,
             hash_seed: seed,
         };
-        let settings = Settings { cache_bytes, memtable_bytes: 1 << 30, seed };
+        let scrub = ScrubSettings { rest_ms: None, bytes_per_s: 1 };
+        let settings = Settings { cache_bytes, memtable_bytes: 1 << 30, seed, scrub };
         let store = Store::open(Superblock::fresh(identity), 16 << 10, BTreeSet::new(), settings);
         let store = store.expect("an empty superblock");
         Paged { store, file: vec![0; 16 << 10], pending: Vec::new(), index: 0 }
@@ -86,7 +87,7 @@ impl Paged {
             self.finish(at);
             return true;
         }
-        match self.store.work(&mut self.pending) {
+        match self.store.work(Tick(0), &mut self.pending) {
             Ok(more) => more || !self.pending.is_empty(),
             Err(Halt::Stop(stop)) => {
                 self.bring(stop);
