@@ -128,6 +128,10 @@ pub const WAL_CHUNKS_MAX: usize = 2 * ENTRY_EFFECTS_MAX;
 pub const WAL_PAYLOAD_BYTES_MAX: usize = 4 * ENTRY_BYTES_MAX;
 /// Frames of waiting entries that share one write, in bytes. The next frame waits for the next.
 pub const WAL_RUN_BYTES_MAX: u64 = 1 << 20;
+/// Writes that have ended whose memory is kept for the next ones. That of one more goes back.
+pub const BLOCK_POOL_RUNS_MAX: usize = BATCHES_IN_FLIGHT_MAX;
+/// Memory of such a write. A larger one goes back.
+pub const BLOCK_POOL_RUN_BYTES_MAX: usize = 4 * WAL_RUN_BYTES_MAX as usize;
 /// Bytes that recovery holds of each lane.
 pub const WAL_SCAN_BYTES: usize = 256 << 10;
 /// Damaged frames that recovery remembers to name them. More of them stay without a name.

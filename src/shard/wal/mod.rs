@@ -34,7 +34,7 @@ mod tests;
 
 use std::collections::VecDeque;
 
-use crate::base::block::{BLOCK_BYTES, Blocks};
+use crate::base::block::{BLOCK_BYTES, BlockPool, Blocks};
 use crate::base::limits::{
     SEGMENT_BYTES, SEGMENT_BYTES_MAX, STAMP_IDLE_MS, WAL_DEPTH_MAX, WAL_LANES_MAX,
     WAL_RUN_BYTES_MAX,
@@ -88,6 +88,8 @@ pub struct Wal {
     newest_durable: (u64, HardState),
     next_sequence: u64,
     tokens: Tokens,
+    /// Memory of writes that have ended.
+    pool: BlockPool,
     last_append: Tick,
     fault: Option<Fault>,
 }
@@ -126,6 +128,7 @@ impl Wal {
             newest_durable: (recovered.newest, recovered.hard_state),
             next_sequence: recovered.next_sequence,
             tokens: Tokens::default(),
+            pool: BlockPool::default(),
             last_append: now,
             fault: None,
         };
@@ -158,7 +161,7 @@ impl Wal {
         };
         let (segment, start) = self.lanes[lane].place(first.frame_len());
         let run_max = self.lanes[lane].room().min(WAL_RUN_BYTES_MAX);
-        let (mut blocks, mut frames) = (Blocks::new(), Vec::new());
+        let (mut blocks, mut frames) = (self.pool.take(), Vec::new());
         while let Some(entry) = waiting.front() {
             let len = blocks.padded_len() as u64;
             if len > 0 && len + entry.frame_len() > run_max {
@@ -182,7 +185,7 @@ impl Wal {
         let last = self.chain.last();
         let head = self.head(Kind::Stamp, last.index, last.term);
         let sealed = frame::seal(&place, head, Chunks::new());
-        let mut blocks = Blocks::new();
+        let mut blocks = self.pool.take();
         sealed.write(&mut blocks);
         self.write(lane, blocks, vec![(None, head.sequence)], out);
         self.last_append = now;
