@@ -25,7 +25,7 @@ use bytes::{Buf, Bytes};
 use zstd_safe::{CCtx, CParameter, DCtx};
 
 use crate::base::ShardId;
-use crate::base::block::{BLOCK_BYTES, Blocks};
+use crate::base::block::{BLOCK_BYTES, BlockPool, Blocks};
 use crate::base::limits::PAGE_LOGICAL_BYTES_MAX;
 
 use super::extent::{Extent, PageRef};
@@ -110,6 +110,8 @@ pub struct Codec {
     compressor: CCtx<'static>,
     expander: DCtx<'static>,
     scratch: Vec<u8>,
+    /// Memory of pages that were written, for those to come.
+    blocks: BlockPool,
 }
 
 impl fmt::Debug for Codec {
@@ -125,6 +127,7 @@ pub struct Packed<'a> {
     body: &'a [u8],
     logical: u32,
     place: Place,
+    blocks: &'a BlockPool,
 }
 
 /// Units for so many bytes of body.
@@ -140,14 +143,16 @@ impl Codec {
         compressor
             .set_parameter(CParameter::CompressionLevel(LEVEL))
             .expect("zstd knows its own levels");
-        Codec { place, compressor, expander: DCtx::create(), scratch: Vec::new() }
+        let blocks = BlockPool::default();
+        Codec { place, compressor, expander: DCtx::create(), scratch: Vec::new(), blocks }
     }
 
     /// Compresses a page if that saves a unit.
     pub fn pack<'a>(&'a mut self, logical: &'a [u8]) -> Packed<'a> {
         let len = logical.len();
         assert!((1..=PAGE_LOGICAL_BYTES_MAX).contains(&len), "a page of {len} B was written");
-        let raw = Packed { form: RAW, body: logical, logical: len as u32, place: self.place };
+        let (place, blocks) = (self.place, &self.blocks);
+        let raw = Packed { form: RAW, body: logical, logical: len as u32, place, blocks };
         if units(len) == 1 {
             return raw;
         }
@@ -236,7 +241,7 @@ impl Packed<'_> {
         };
         let header = header.bytes();
         let checksum = crc32c::crc32c_append(crc32c::crc32c(&header), self.body);
-        let mut blocks = Blocks::new();
+        let mut blocks = self.blocks.take();
         blocks.reserve(stored);
         blocks.extend(&header);
         blocks.extend(self.body);
