@@ -87,7 +87,7 @@ impl Plan {
             plan.node.page_cache_bytes = (400 << 10) * usize::from(shards);
             plan.node.checkpoint_behind = (1 + prng.below(150), u64::MAX);
             if prng.percent(30) {
-                plan.node.scrub.rest_ms = Some(1 + prng.below(50));
+                plan.node.scrub.rest_ms = Some(30 + prng.below(300));
             }
             if prng.percent(10) {
                 plan.page_no_space_percent = 1 + prng.below(30);

@@ -305,10 +305,14 @@ impl World {
             self.idle(50);
         }
         let revision = self.machine.shared.visible_revision();
-        for call in self.streams.keys().copied().collect::<Vec<_>>() {
-            self.ask_progress(call);
+        // A stream that has just been told much is told no more until that has left.
+        for _ in 0..3 {
+            let untold = self.streams.iter().filter(|(_, stream)| stream.told != revision);
+            for call in untold.map(|(call, _)| *call).collect::<Vec<_>>() {
+                self.ask_progress(call);
+            }
+            self.idle(100);
         }
-        self.idle(100);
         for stream in self.streams.values_mut() {
             stream.rests(&self.judge.history);
             let told = stream.told == revision || !stream.may_progress(revision);

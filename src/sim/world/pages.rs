@@ -38,12 +38,12 @@ impl World {
         self.machine.give(home, answer);
         // Nobody may wait for what a read brings any more, and a checkpoint may be given up.
         let is_forgiven = is_read || is_page_write && fault == Some(DiskFault::NoSpace);
-        if fault.is_some() && !is_forgiven {
-            self.step(home);
-            assert!(self.machine.halted.is_some(), "a member lives on without its page file");
-        } else {
-            self.wake_soon(home);
+        if fault.is_none() {
+            return self.wake_soon(home);
         }
+        self.step(home);
+        let halted = self.machine.halted.is_some();
+        assert!(halted || is_forgiven, "a member lives on without its page file");
     }
 
     /// Spoils a page file of a member that has stopped, now and then. It does not start, or stops
