@@ -108,6 +108,8 @@ pub struct Batch {
     pub compact: Option<Revision>,
     /// The changes, sorted by revision and sub.
     pub effects: Vec<Placed>,
+    /// Bytes of its effects and of what they replaced, about.
+    pub bytes: u64,
     /// Whether its records come with what they replaced.
     pub knows_previous: bool,
     /// Whether each shard freezes what it has applied up to here: a checkpoint covers that.
@@ -143,6 +145,7 @@ impl Batch {
             last,
             shards,
             compact,
+            bytes: effects.iter().map(bytes_of).sum(),
             effects,
             knows_previous: true,
             freezes: false,
@@ -175,4 +178,9 @@ impl Batch {
     pub fn is_applied(&self) -> bool {
         self.unapplied.load(Ordering::SeqCst) == 0
     }
+}
+
+fn bytes_of(placed: &Placed) -> u64 {
+    let previous = placed.previous.as_ref().map_or(0, |previous| previous.log().len());
+    (placed.effect.log_len() + previous) as u64
 }

@@ -102,6 +102,9 @@ pub const HASH_SLICE_RECORDS: usize = 200;
 /// Committed batches that stay in the ring. The orderer publishes no more until all cores have
 /// passed the oldest; a watcher that falls behind it catches up from the shards.
 pub const RING_BATCHES: usize = 1024;
+/// Bytes of the batches in the ring. Above it those that all cores have passed go before their
+/// turn.
+pub const RING_BYTES_MAX: u64 = 64 << 20;
 /// Effects of one raft entry in bytes; a larger operation spans several entries.
 pub const ENTRY_BYTES_MAX: usize = 1 << 20;
 /// Effects of one raft entry in number.
@@ -238,6 +241,10 @@ pub const MERGE_PULLS_MAX: usize = 6;
 /// Bytes that one slice of a checkpoint moves or writes, before other work gets its turn: about a
 /// full leaf.
 pub const CHECKPOINT_SLICE_BYTES: usize = 128 << 10;
+/// Pause between two slices of a checkpoint while the next layer is less full than this.
+pub const CHECKPOINT_PAUSE_NS: u64 = 1_500_000;
+/// The same: from here on it goes on without a pause.
+pub const CHECKPOINT_HURRY_PERCENT: u64 = 25;
 /// A checkpoint that found no space is tried again behind so long.
 pub const CHECKPOINT_RETRY_MS: u64 = 1_000;
 /// Bytes of log behind which a checkpoint is due.

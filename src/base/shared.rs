@@ -4,11 +4,12 @@
 //! **K** is what is committed: published before any shard applies it. **V** is what is visible:
 //! the end of the contiguous run of batches that every shard they touch has applied.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::batch::Batch;
-use super::limits::{IN_FLIGHT_BYTES_MAX, RING_BATCHES};
+use super::limits::{IN_FLIGHT_BYTES_MAX, RING_BATCHES, RING_BYTES_MAX};
 use super::{CoreId, RaftIndex, Revision, Term};
 
 /// A batch's place in the ring: 1 for the first published since the process began.
@@ -17,10 +18,19 @@ pub type Position = u64;
 /// A place of the ring: what was published last among the positions that share it.
 type Slot = Option<(Position, Arc<Batch>)>;
 
+/// What the ring's batches take of memory; the publisher's own.
+#[derive(Debug, Default)]
+struct Kept {
+    /// Of each, the newest last.
+    bytes: VecDeque<u64>,
+    sum: u64,
+}
+
 /// Shared words and the ring.
 #[derive(Debug)]
 pub struct Shared {
     slots: Vec<Mutex<Slot>>,
+    kept: Mutex<Kept>,
     committed: AtomicU64,
     committed_revision: AtomicI64,
     visible: AtomicU64,
@@ -62,6 +72,7 @@ impl Shared {
         assert!((32..=RING_BATCHES).contains(&batches), "a ring of {batches} batches");
         Shared {
             slots: (0..batches).map(|_| Mutex::new(None)).collect(),
+            kept: Mutex::default(),
             committed: AtomicU64::new(0),
             committed_revision: AtomicI64::new(Revision::EMPTY.0),
             visible: AtomicU64::new(0),
@@ -112,12 +123,34 @@ impl Shared {
     pub fn publish(&self, batch: Arc<Batch>) -> Position {
         assert!(self.has_room(), "a batch was published into a full ring");
         let position = self.committed.load(Ordering::Relaxed) + 1;
-        let revision = batch.last;
+        let (revision, bytes) = (batch.last, batch.bytes);
         *self.slot(position).lock().unwrap_or_else(PoisonError::into_inner) =
             Some((position, batch));
+        self.forget_large(position, bytes);
         self.committed.store(position, Ordering::SeqCst);
         self.committed_revision.fetch_max(revision.0, Ordering::SeqCst);
         position
+    }
+
+    /// Lets go of the oldest batches before their turn while all that is kept is large. Nobody but
+    /// watchers looks for what every core has consumed, and they read it from the shards then.
+    fn forget_large(&self, newest: Position, bytes: u64) {
+        let consumed = self.slowest();
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.bytes.push_back(bytes);
+        kept.sum += bytes;
+        loop {
+            let oldest = newest + 1 - kept.bytes.len() as u64;
+            let is_overwritten = kept.bytes.len() as u64 > self.ring_batches();
+            let is_large = kept.sum > RING_BYTES_MAX && oldest <= consumed;
+            if oldest == newest || !(is_overwritten || is_large) {
+                return;
+            }
+            kept.sum -= kept.bytes.pop_front().unwrap_or(0);
+            if !is_overwritten {
+                *self.slot(oldest).lock().unwrap_or_else(PoisonError::into_inner) = None;
+            }
+        }
     }
 
     /// The batch at `position`, while the ring still holds it.

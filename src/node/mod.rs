@@ -116,6 +116,8 @@ pub struct NodeConfig {
     pub memtable_bytes: u64,
     /// Records, or bytes of log, behind which a checkpoint is due.
     pub checkpoint_behind: (u64, u64),
+    /// Pause between two slices of a checkpoint that has time.
+    pub checkpoint_pause_ns: u64,
     /// Passes over all pages.
     pub scrub: store::ScrubSettings,
     /// Seed of everything that is chosen at random.

@@ -28,8 +28,8 @@ use super::station::Station;
 use super::{memory, notify, signals};
 use crate::base::CoreId;
 use crate::base::limits::{
-    CHECKPOINT_LOG_BYTES, CONNECTIONS_MAX, READ_SLICE_RECORDS, REQUEST_OVERHEAD_BYTES,
-    RING_DEPTH_EXECUTOR, SCRUB_BYTES_PER_S, WATCH_STREAM_BYTES_MAX,
+    CHECKPOINT_LOG_BYTES, CHECKPOINT_PAUSE_NS, CONNECTIONS_MAX, READ_SLICE_RECORDS,
+    REQUEST_OVERHEAD_BYTES, RING_DEPTH_EXECUTOR, SCRUB_BYTES_PER_S, WATCH_STREAM_BYTES_MAX,
 };
 use crate::base::shared::Shared;
 use crate::cluster::compactor::Mode;
@@ -184,6 +184,7 @@ fn node_config(config: &Config, data_dir: &DataDir) -> NodeConfig {
         page_cache_bytes: usize::try_from(page_cache).unwrap_or(usize::MAX),
         memtable_bytes: config.memtable_bytes.unwrap_or(memtable_by_rule(memory)),
         checkpoint_behind: (config.checkpoint_records, CHECKPOINT_LOG_BYTES),
+        checkpoint_pause_ns: CHECKPOINT_PAUSE_NS,
         scrub: ScrubSettings {
             rest_ms: Some(config.page_scrub_interval_ms).filter(|ms| *ms > 0),
             bytes_per_s: SCRUB_BYTES_PER_S,

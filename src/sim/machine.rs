@@ -64,6 +64,7 @@ impl Plan {
                 page_cache_bytes: 4 << 20,
                 memtable_bytes: 16 << 20,
                 checkpoint_behind: (u64::MAX, u64::MAX),
+                checkpoint_pause_ns: 0,
                 scrub: ScrubSettings { rest_ms: None, bytes_per_s: 1 << 20 },
                 seed,
             },
@@ -86,6 +87,9 @@ impl Plan {
         if prng.percent(70) {
             plan.node.page_cache_bytes = (400 << 10) * usize::from(shards);
             plan.node.checkpoint_behind = (1 + prng.below(150), u64::MAX);
+            if prng.percent(50) {
+                plan.node.checkpoint_pause_ns = 100_000;
+            }
             if prng.percent(30) {
                 plan.node.scrub.rest_ms = Some(30 + prng.below(300));
             }

@@ -95,6 +95,8 @@ pub(super) struct ShardRole {
     // Checkpoints.
     /// What their next slice waits for.
     work_awaits: Option<Awaited>,
+    /// When their next slice may begin.
+    work_at: Option<Tick>,
     /// When one that found no space is tried again.
     retry_at: Option<Tick>,
     /// It was said that one is due.
@@ -131,6 +133,7 @@ impl ShardRole {
             waiting: Vec::new(),
             started_at: (state.applied.index, start.meta_index),
             work_awaits: None,
+            work_at: None,
             retry_at: None,
             has_asked: false,
             cutting: None,

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::{Awaited, Queued, ShardRole, Until, Waiting};
-use crate::base::limits::CHECKPOINT_RETRY_MS;
+use crate::base::limits::{CHECKPOINT_HURRY_PERCENT, CHECKPOINT_RETRY_MS};
 use crate::base::shared::Position;
 use crate::base::{Revision, Tick};
 use crate::node::mail::Mail;
@@ -146,7 +146,7 @@ impl ShardRole {
     /// When there is something to do though nothing arrives.
     pub(in crate::node) fn wake_at(&self, now: Tick) -> Option<Tick> {
         let scrub = self.store.scrub_due(now).filter(|_| self.work_awaits.is_none());
-        self.retry_at.into_iter().chain(scrub).min()
+        self.retry_at.into_iter().chain(scrub).chain(self.work_at).min()
     }
 
     /// Whether a read goes on with the next step.
@@ -167,13 +167,23 @@ impl ShardRole {
     }
 
     fn work(&mut self, here: &Here, out: &mut Outbox) -> bool {
-        if self.work_awaits.is_some() {
+        if self.work_awaits.is_some() || self.work_at.is_some_and(|at| at > here.now) {
             return false;
         }
+        self.work_at = None;
         let mut ops = Vec::new();
         let worked = self.store.work(here.now, &mut ops);
         self.begin(ops, out);
         match worked {
+            // The disk and this core are for those who wait: a checkpoint hurries only as far as
+            // the next layer fills.
+            Ok(true)
+                if here.config.checkpoint_pause_ns > 0
+                    && self.store.fill_percent() < CHECKPOINT_HURRY_PERCENT =>
+            {
+                self.work_at = Some(here.now.plus_ns(here.config.checkpoint_pause_ns));
+                false
+            }
             Ok(more) => more,
             Err(Halt::Stop(stop)) => {
                 self.work_awaits = Some(self.wish(stop, out));

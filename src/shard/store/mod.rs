@@ -235,6 +235,12 @@ impl Store {
         self.active.bytes() >= self.settings.memtable_bytes / 3
     }
 
+    /// How full the layer that takes changes is.
+    #[must_use]
+    pub fn fill_percent(&self) -> u64 {
+        100 * self.active.bytes() / (self.settings.memtable_bytes / 3).max(1)
+    }
+
     /// Whether nothing more should be evaluated before the checkpoint under way ends. One that
     /// waits for space on the disk is not waited for: what frees space has to go on.
     #[must_use]

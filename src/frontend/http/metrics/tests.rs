@@ -58,14 +58,7 @@ fn full() -> Sample {
             expired: Some(1),
             ttl: Some(buckets.clone()),
         },
-        disk: DiskSample {
-            wal_sync: Some(buckets.clone()),
-            wal_write: Some(buckets.clone()),
-            wal_bytes: Some(8192),
-            page_sync: Some(buckets),
-            page_read_bytes: Some(4096),
-            page_written_bytes: Some(8192),
-        },
+        disk: disk(buckets),
         process: ProcessSample {
             cpu_s: Some(1.25),
             open_files: Some(9),
@@ -75,6 +68,17 @@ fn full() -> Sample {
             virtual_bytes_max: Some(u64::MAX),
             start_time_s: Some(1_767_323_045.5),
         },
+    }
+}
+
+fn disk(syncs: Buckets) -> DiskSample {
+    DiskSample {
+        wal_sync: Some(syncs.clone()),
+        wal_write: Some(syncs.clone()),
+        wal_bytes: Some(8192),
+        page_sync: Some(syncs),
+        page_read_bytes: Some(4096),
+        page_written_bytes: Some(8192),
     }
 }
 
