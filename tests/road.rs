@@ -17,6 +17,8 @@ use ringbolt::wire::call::{Answer, CallId, OpAnswer, Reply, Request, WatchBody, 
 use ringbolt::wire::etcdserverpb as pb;
 use ringbolt::wire::etcdserverpb::request_op::Request as Op;
 
+#[path = "road/checkpoints.rs"]
+mod checkpoints;
 #[path = "road/leases.rs"]
 mod leases;
 #[path = "road/reads.rs"]

@@ -254,7 +254,7 @@ pub const CHECKPOINT_LOG_BYTES: u64 = 256 << 20;
 pub const MEMORY_SHARE_BYTES_MIN: u64 = 16 << 20;
 /// Reads of old versions that remember how far they have come while they wait for a page. With one
 /// more, another begins anew.
-pub const TRAILS_MAX: usize = 1_024;
+pub const TRAILS_MAX: usize = 128;
 /// Bytes that a pass over all pages reads per second and shard.
 pub const SCRUB_BYTES_PER_S: u64 = 4 << 20;
 /// Branches that one slice of the walk behind a start looks at.

@@ -8,7 +8,7 @@
 //!             that lacks a page changes nothing.
 //! Limits: MEMTABLE_*, CHECKPOINT_*, PAGES_AHEAD.
 //! Must not: do I/O; wait; decide what a request means; know of writes in flight.
-//! Tests: tests/ compares with the naive model over a cache that forgets; tests/sim.rs.
+//! Tests: mvcc/tests.rs compares with the naive model over a cache that forgets; tests/sim.rs.
 
 mod adopt;
 mod checkpoint;
