@@ -6,7 +6,7 @@
 //! Invariants: (1) what was read at a revision stays true wherever the version has moved since;
 //!             (2) a layer is dropped once the checkpoint that holds it is durable; (3) a read
 //!             that lacks a page changes nothing.
-//! Limits: MEMTABLE_*, CHECKPOINT_*, PAGES_AHEAD.
+//! Limits: CHECKPOINT_*, LAYER_SLICE_RECORDS, ADOPT_SLICE_PAGES, SCRUB_BYTES_PER_S, TRAILS_MAX.
 //! Must not: do I/O; wait; decide what a request means; know of writes in flight.
 //! Tests: mvcc/tests.rs compares with the naive model over a cache that forgets; tests/sim.rs.
 
