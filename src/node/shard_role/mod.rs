@@ -88,6 +88,8 @@ pub(super) struct ShardRole {
     parked: Option<(Until, Vec<Ask>)>,
     queue: VecDeque<Queued>,
     jobs: VecDeque<Job>,
+    /// Writes in it are admitted and unanswered, of which there are `ADMITTED_MAX`; reads are calls
+    /// and windows under way, each once.
     waiting: Vec<(Awaited, Waiting)>,
     /// The last entries that the checkpoints cover which this life began with: its own, and that
     /// of the first shard.

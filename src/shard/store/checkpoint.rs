@@ -242,7 +242,7 @@ impl Store {
                 self.scrub_anew();
                 self.tree_revision = frozen.revision;
                 self.going.extend(Arc::try_unwrap(frozen.table));
-                let forgotten = checkpoint.versions - undo_len(&self.trees);
+                let forgotten = checkpoint.versions.saturating_sub(undo_len(&self.trees));
                 Some(Ended::Durable { index: checkpoint.point.index, forgotten })
             }
             Done::NoSpace => {

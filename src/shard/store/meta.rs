@@ -68,7 +68,11 @@ pub fn decode(key: &[u8], value: &[u8]) -> Result<Entry, Malformed> {
             let id = <[u8; 8]>::try_from(rest).map_err(|_| Malformed("a lease without its ID"))?;
             let ttl = value.try_into().map_err(|_| Malformed("a lease without its TTL"))?;
             let id = LeaseId(i64::from_be_bytes(id) ^ i64::MIN);
-            Ok(Entry::Lease { id, ttl_s: i64::from_le_bytes(ttl) })
+            let ttl_s = i64::from_le_bytes(ttl);
+            if id == LeaseId::NONE || ttl_s <= 0 {
+                return Err(Malformed("a lease that nobody was granted"));
+            }
+            Ok(Entry::Lease { id, ttl_s })
         }
         [ALARM, rest @ ..] => {
             let (member, kind) = match rest {
@@ -90,13 +94,15 @@ mod tests {
     #[test]
     fn entries_read_back() {
         for id in [i64::MIN, -1, 1, i64::MAX].map(LeaseId) {
-            let found = decode(&lease_key(id), &lease_value(-60));
-            assert_eq!(found, Ok(Entry::Lease { id, ttl_s: -60 }));
+            let found = decode(&lease_key(id), &lease_value(60));
+            assert_eq!(found, Ok(Entry::Lease { id, ttl_s: 60 }));
+            assert!(decode(&lease_key(id), &lease_value(0)).is_err());
         }
         for kind in [AlarmKind::NoSpace, AlarmKind::Corrupt] {
             let found = decode(&alarm_key(u64::MAX - 3, kind), b"");
             assert_eq!(found, Ok(Entry::Alarm { member: u64::MAX - 3, kind }));
         }
+        assert!(decode(&lease_key(LeaseId::NONE), &lease_value(60)).is_err());
         let lease = lease_key(LeaseId(1));
         for (key, value) in [(&b""[..], &b""[..]), (&lease, b"1"), (&lease[..5], b""), (&[3], b"")]
         {

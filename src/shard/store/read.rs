@@ -175,6 +175,20 @@ impl Source for Store {
         if let AsOf::At(revision) = as_of {
             self.check_readable(revision);
         }
+        // A key by itself needs no page where a layer knows it.
+        if let Some(key) = range.as_single() {
+            if after.is_some_and(|after| after >= &key[..]) {
+                return Ok(Walk::Ended);
+            }
+            let live = match as_of {
+                AsOf::Newest => self.newest(key)?,
+                AsOf::At(revision) => self.at(key, revision)?,
+            };
+            return Ok(match visit(key, live.as_ref()) {
+                ControlFlow::Continue(()) => Walk::Ended,
+                ControlFlow::Break(()) => Walk::Broken,
+            });
+        }
         let mut above = self.above(range, after).peekable();
         let mut stop = None;
         let walked = self.tree(Kind::Current).walk(range, after, &mut |entry| {
@@ -244,6 +258,10 @@ impl Source for Store {
         if revision < self.tree_revision {
             changes += self.trees.undo.map_or(0, |root| whole(root.total.live));
         }
+        // Most ask for a revision that is hardly old: no need to look into the tree.
+        if changes / 8 <= keys {
+            return false;
+        }
         if let Some(root) = self.trees.current {
             let within = self.tree(Kind::Current).count(range);
             keys += whole(within.map_or(root.total.live, |within| within.live));
@@ -283,7 +301,7 @@ impl Store {
         }
         // Taken in the same slice as the last changes, so the two agree.
         let now = self.count_newest(range)?;
-        let total = now.checked_add_signed(-state.net);
-        Ok(Counted::Total(total.expect("no range has fewer than 0 keys")))
+        let total = now.checked_add_signed(-state.net).map(Counted::Total);
+        total.ok_or_else(|| self.damaged(Kind::Current, Malformed("it holds too few live keys")))
     }
 }
