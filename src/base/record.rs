@@ -83,6 +83,8 @@ pub struct Head {
     pub lease: LeaseId,
     /// Bytes of the encoded `KeyValue`.
     pub kv_len: usize,
+    /// Bytes of the log form.
+    pub log_len: usize,
 }
 
 /// What a put sets; see [`Record::put`].
@@ -233,23 +235,32 @@ impl Record {
         Ok(record)
     }
 
-    /// Looks at the header of a log form alone: neither checks nor sums up what is behind it.
+    /// Looks at the header of a log form alone, behind which more may stand.
     ///
     /// # Errors
-    /// [`Malformed`] when there is no header or the kind is unknown.
-    pub fn head(log: &[u8]) -> Result<Head, Malformed> {
-        let parts = log.split_first_chunk::<HEADER_BYTES>();
-        let (head, kv) = parts.ok_or(Malformed("a record shorter than its header"))?;
-        let is_tombstone = match head[0] {
+    /// [`Malformed`] when there is no header, the kind is unknown, or fewer bytes stand there than
+    /// it says.
+    pub fn head(bytes: &[u8]) -> Result<Head, Malformed> {
+        let Some(mut head) = bytes.get(..HEADER_BYTES) else {
+            return Err(Malformed("a record shorter than its header"));
+        };
+        let is_tombstone = match head.get_u8() {
             KIND_PUT => false,
             KIND_TOMBSTONE => true,
             _ => return Err(Malformed("a record of unknown kind")),
         };
-        let (mut numbers, mut lease) = (&head[4..16], &head[32..40]);
-        let sub = Sub(numbers.get_u32_le());
-        let revision = Revision(numbers.get_i64_le());
-        let lease = LeaseId(lease.get_i64_le());
-        Ok(Head { revision, sub, is_tombstone, lease, kv_len: kv.len() })
+        head.advance(3);
+        let sub = Sub(head.get_u32_le());
+        let ints = [head.get_i64_le(), head.get_i64_le(), head.get_i64_le(), head.get_i64_le()];
+        let texts = [head.get_u32_le(), head.get_u32_le()];
+        let kv_len = ints.map(int_field_len).iter().sum::<usize>()
+            + texts.map(|len| bytes_field_len(len as usize)).iter().sum::<usize>();
+        let log_len = HEADER_BYTES + kv_len;
+        if log_len > bytes.len() {
+            return Err(Malformed("a record shorter than it says"));
+        }
+        let (revision, lease) = (Revision(ints[0]), LeaseId(ints[3]));
+        Ok(Head { revision, sub, is_tombstone, lease, kv_len, log_len })
     }
 
     /// Whether `log` starts as a record does; other effects have other kinds.

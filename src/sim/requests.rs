@@ -150,7 +150,7 @@ impl Requests {
     fn put(&mut self, model: &Model) -> pb::PutRequest {
         let ignore_value = self.prng.percent(10);
         let ignore_lease = self.prng.percent(10);
-        let value = self.prng.below(1000).to_string().into_bytes();
+        let value = value(self.prng.below(1000));
         let gives_value = !ignore_value || self.prng.percent(10);
         let granted = model.leases();
         let lease = match self.prng.below(10) {
@@ -227,6 +227,21 @@ impl Requests {
             key,
             target_union: self.prng.percent(95).then_some(union),
             range_end,
+        }
+    }
+}
+
+/// Short ones, ones that are like each other, and ones that are like nothing.
+fn value(number: u64) -> Vec<u8> {
+    match number % 4 {
+        0 => number.to_string().into_bytes(),
+        1 => {
+            let mut noise = Prng::new(number);
+            (0..30).flat_map(|_| noise.next_u64().to_le_bytes()).collect()
+        }
+        _ => {
+            let fields = "\"kind\":\"Lease\",\"namespace\":\"kube-node-lease\",\"seconds\":40";
+            format!("{{{fields},\"renewed\":{number},{fields}}}").into_bytes()
         }
     }
 }

@@ -1,7 +1,12 @@
 //! Values to write: made once from a seed, so that an operation only copies and stamps one.
 //!
+//! An object of Kubernetes that is written again is the same object: it differs from what it was in
+//! its stamp alone, and from others in all that real ones differ in. Random bytes are never alike.
+//!
 //! A stamp says when the write was due and which run it belongs to. Whoever sees the value later,
 //! in a watch event for one, knows how long it took from then.
+
+use xxhash_rust::xxh3::xxh3_128;
 
 use crate::base::Tick;
 use crate::base::prng::Prng;
@@ -48,10 +53,18 @@ impl Sizes {
 /// Values of one shape.
 #[derive(Debug)]
 pub struct Values {
-    made: Vec<Vec<u8>>,
+    made: Vec<Made>,
     next: usize,
     shape: Shape,
     run: u64,
+}
+
+/// A value, and where an object's name and UID stand in it.
+#[derive(Debug, PartialEq, Eq)]
+struct Made {
+    bytes: Vec<u8>,
+    name_at: usize,
+    uid_at: usize,
 }
 
 impl Values {
@@ -64,24 +77,32 @@ impl Values {
         Values { made, next: 0, shape, run }
     }
 
-    /// The next value, for a write that is due at `intended`.
-    pub fn next(&mut self, intended: Tick) -> &[u8] {
-        self.next = if self.next + 1 < self.made.len() { self.next + 1 } else { 0 };
-        let value = &mut self.made[self.next];
+    /// A value of a key, for a write that is due at `intended`.
+    pub fn of(&mut self, key: &[u8], intended: Tick) -> &[u8] {
         match self.shape {
             Shape::Object(_) => {
-                if let Some(stamp) = value.last_chunk_mut() {
+                let identity = xxh3_128(key);
+                let pick = identity % self.made.len() as u128;
+                let Made { bytes, name_at, uid_at } = &mut self.made[pick as usize];
+                let digits = format!("{:06}", identity % 1_000_000);
+                bytes[*name_at..*name_at + digits.len()].copy_from_slice(digits.as_bytes());
+                let own = uid((identity >> 64) as u64, identity as u64);
+                bytes[*uid_at..*uid_at + UID_BYTES].copy_from_slice(&own);
+                if let Some(stamp) = bytes.last_chunk_mut() {
                     *stamp = uid(intended.0, self.run);
                 }
+                bytes
             }
             Shape::Random => {
-                if let Some(stamp) = value.last_chunk_mut::<PLAIN_STAMP_BYTES>() {
+                self.next = if self.next + 1 < self.made.len() { self.next + 1 } else { 0 };
+                let bytes = &mut self.made[self.next].bytes;
+                if let Some(stamp) = bytes.last_chunk_mut::<PLAIN_STAMP_BYTES>() {
                     stamp[..8].copy_from_slice(&self.run.to_le_bytes());
                     stamp[8..].copy_from_slice(&intended.0.to_le_bytes());
                 }
+                bytes
             }
         }
-        value
     }
 }
 
@@ -124,9 +145,12 @@ fn read_uid(text: &[u8; UID_BYTES]) -> Option<(u64, u64)> {
 
 const MAGIC: &[u8] = b"k8s\0";
 
-fn make(shape: Shape, bytes: usize, prng: &mut Prng) -> Vec<u8> {
+fn make(shape: Shape, bytes: usize, prng: &mut Prng) -> Made {
     match shape {
-        Shape::Random => (0..bytes).map(|_| prng.next_u64() as u8).collect(),
+        Shape::Random => {
+            let bytes = (0..bytes).map(|_| prng.next_u64() as u8).collect();
+            Made { bytes, name_at: 0, uid_at: 0 }
+        }
         Shape::Object(kind) => object(kind, bytes, prng),
     }
 }
@@ -144,15 +168,17 @@ fn field(out: &mut Vec<u8>, number: u8, bytes: &[u8]) {
 
 /// An object in protobuf behind Kubernetes' magic, with as much of managed fields and of
 /// specification as its size asks for. What differs between real objects is drawn at random.
-fn object(kind: &str, bytes: usize, prng: &mut Prng) -> Vec<u8> {
+fn object(kind: &str, bytes: usize, prng: &mut Prng) -> Made {
     let version = if kind == "Lease" { "coordination.k8s.io/v1" } else { "v1" };
     let mut type_meta = Vec::new();
     field(&mut type_meta, 1, version.as_bytes());
     field(&mut type_meta, 2, kind.as_bytes());
     let mut metadata = Vec::new();
-    field(&mut metadata, 1, format!("node-{:06}", prng.below(1_000_000)).as_bytes());
+    field(&mut metadata, 1, b"node-000000");
+    let name_in_metadata = metadata.len() - 6;
     field(&mut metadata, 3, b"kube-node-lease");
-    field(&mut metadata, 5, &uid(prng.next_u64(), prng.next_u64()));
+    field(&mut metadata, 5, &[b'-'; UID_BYTES]);
+    let uid_in_metadata = metadata.len() - UID_BYTES;
     let mut managed = Vec::new();
     field(&mut managed, 1, b"kubelet");
     field(&mut managed, 2, b"Update");
@@ -167,9 +193,11 @@ fn object(kind: &str, bytes: usize, prng: &mut Prng) -> Vec<u8> {
     let mut out = MAGIC.to_vec();
     field(&mut out, 1, &type_meta);
     field(&mut out, 2, &raw);
+    let metadata_at = out.len() - metadata.len();
     // The stamp's place: the last field, so that it is found from the end.
     field(&mut out, 4, &[b'-'; UID_BYTES]);
-    out
+    let (name_at, uid_at) = (metadata_at + name_in_metadata, metadata_at + uid_in_metadata);
+    Made { bytes: out, name_at, uid_at }
 }
 
 /// Text as in `managedFields`, container specifications and conditions: field names that come
@@ -229,13 +257,13 @@ mod tests {
         for shape in [Shape::Random, Shape::Object("Pod")] {
             let mut values = Values::new(shape, Sizes::fixed(400), 1, 77);
             for due in [0, 1, 123_456_789_012] {
-                let value = values.next(Tick(due)).to_vec();
+                let value = values.of(b"key", Tick(due)).to_vec();
                 assert_eq!(stamp(&value, 77), Some(Tick(due)));
                 assert_eq!(stamp(&value, 78), None);
             }
         }
         let mut short = Values::new(Shape::Random, Sizes::fixed(8), 1, 1);
-        assert_eq!(short.next(Tick(1)).len(), 8);
+        assert_eq!(short.of(b"key", Tick(1)).len(), 8);
         assert_eq!(stamp(b"short", 1), None);
         assert_eq!(stamp(&[b'z'; 100], 1), None);
     }
@@ -245,14 +273,26 @@ mod tests {
         for kind in ["Lease", "Pod", "Event"] {
             for bytes in [450, 650, 3_000, 12_000, 256 << 10] {
                 let mut values = Values::new(Shape::Object(kind), Sizes::fixed(bytes), 1, 1);
-                let value = values.next(Tick(1));
+                let value = values.of(b"key", Tick(1));
                 assert!(value.starts_with(MAGIC));
                 assert!(value.len().abs_diff(bytes) <= 16, "{kind} {bytes}: {}", value.len());
             }
         }
         let mut values = Values::new(Shape::Random, Sizes { min: 10, max: 20 }, 1, 1);
-        let sizes: Vec<usize> = (0..200).map(|_| values.next(Tick(1)).len()).collect();
+        let sizes: Vec<usize> = (0..200).map(|_| values.of(b"key", Tick(1)).len()).collect();
         assert_eq!((sizes.iter().min(), sizes.iter().max()), (Some(&10), Some(&20)));
+    }
+
+    #[test]
+    fn an_object_stays_itself_and_is_no_other() {
+        let mut values = Values::new(Shape::Object("Pod"), Sizes::fixed(3_000), 1, 1);
+        let mut of = |key: &[u8], due| values.of(key, Tick(due)).to_vec();
+        let (first, again) = (of(b"one", 1), of(b"one", 2));
+        let differing = first.iter().zip(&again).filter(|(one, other)| one != other).count();
+        assert!((1..=UID_BYTES).contains(&differing), "{differing} B");
+        let others = (0..2_000_u32).map(|number| of(&number.to_le_bytes(), 1));
+        let others: std::collections::BTreeSet<Vec<u8>> = others.collect();
+        assert_eq!(others.len(), 2_000);
     }
 
     #[test]

@@ -39,11 +39,19 @@ impl Hashed {
     /// Of a version.
     #[must_use]
     pub fn of(record: &Record) -> Hashed {
-        let (key, key_len) = bucket_key(record);
+        let (key, key_len) = bucket_key(record.at(), record.is_tombstone());
         let value = record.hashed_value();
         let crc = crc32c::crc32c_append(crc32c::crc32c(&key[..key_len]), value);
         let len = u32::try_from(key_len + value.len()).expect("a record is far below 4 GiB");
         Hashed { at: record.at(), crc, len }
+    }
+
+    /// Of a live version of which the checksum and length of its `KeyValue` are known.
+    #[must_use]
+    pub fn of_sum(at: (Revision, Sub), kv_crc: u32, kv_len: u32) -> Hashed {
+        let (key, key_len) = bucket_key(at, false);
+        let crc = combine(crc32c::crc32c(&key[..key_len]), kv_crc, kv_len);
+        Hashed { at, crc, len: kv_len.saturating_add(key_len as u32) }
     }
 }
 
@@ -120,13 +128,13 @@ fn multiply(a: u32, mut b: u32) -> u32 {
 
 /// Etcd's name for a record: `main '_' sub`, big-endian, and a `t` behind a tombstone's.
 #[must_use]
-pub fn bucket_key(record: &Record) -> ([u8; 18], usize) {
+pub fn bucket_key((revision, sub): (Revision, Sub), is_tombstone: bool) -> ([u8; 18], usize) {
     let mut key = [0; 18];
-    key[..8].copy_from_slice(&record.revision.0.to_be_bytes());
+    key[..8].copy_from_slice(&revision.0.to_be_bytes());
     key[8] = b'_';
-    key[9..17].copy_from_slice(&u64::from(record.sub.0).to_be_bytes());
+    key[9..17].copy_from_slice(&u64::from(sub.0).to_be_bytes());
     key[17] = b't';
-    (key, if record.is_tombstone() { 18 } else { 17 })
+    (key, if is_tombstone { 18 } else { 17 })
 }
 
 #[cfg(test)]

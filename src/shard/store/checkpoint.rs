@@ -55,6 +55,8 @@ enum Stage {
         is_held: bool,
     },
     Merging(Kind, Box<Merge<Changes>>),
+    /// Between `current` and `undo`: makes deltas.
+    Encoding,
     /// Its pages and its superblock are on their way.
     Sealed,
 }
@@ -163,12 +165,12 @@ impl Store {
                 }
                 let gathered = &mut checkpoint.gathered;
                 let is_current = *kind == Kind::Current;
-                let mut replaced = |key: &Bytes, old: Option<Bytes>| {
-                    if is_current {
-                        gathered.take(key, old);
-                    }
+                let deltas = self.deltas.get_mut();
+                let mut take = |change: &Change, old: Option<Bytes>| match is_current {
+                    true => gathered.take(change, old, deltas),
+                    false => change.value.clone(),
                 };
-                let step = merge.step(&mut self.file, &mut replaced, CHECKPOINT_SLICE_BYTES);
+                let step = merge.step(&mut self.file, &mut take, CHECKPOINT_SLICE_BYTES);
                 if let Some(what) = checkpoint.gathered.take_wrong() {
                     return Err(self.damaged(Kind::Current, what).into());
                 }
@@ -179,10 +181,18 @@ impl Store {
                         let kind = *kind;
                         *checkpoint.trees.at(kind) = root;
                         match next_of(kind) {
+                            Some(Kind::Undo) => checkpoint.stage = Stage::Encoding,
                             Some(next) => self.merge_next(checkpoint, next),
                             None => self.seal(checkpoint),
                         }
                     }
+                }
+                Ok(true)
+            }
+            Stage::Encoding => {
+                let deltas = self.deltas.get_mut();
+                if !checkpoint.gathered.encode(CHECKPOINT_SLICE_BYTES, deltas) {
+                    self.merge_next(checkpoint, Kind::Undo);
                 }
                 Ok(true)
             }

@@ -1,8 +1,8 @@
 //! What the merge into `current` says of the other trees.
 //!
 //! The merge goes by key and `undo` by revision, so what each change replaced waits in between:
-//! versions of the layer are there anyway, what comes from the old tree is copied. It waits in
-//! buckets of neighbouring revisions, each of which is put in order when its turn comes.
+//! versions of the layer are there anyway, what comes from the old tree is made a delta at once or
+//! copied. It waits in buckets of neighbouring revisions, each of which is put in order when its turn comes.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
@@ -12,15 +12,18 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::MetaChanges;
+use super::delta::Deltas;
 use crate::base::limits::MERGE_AHEAD_CHANGES;
 use crate::base::range::KeyRange;
 use crate::base::record::{Malformed, Record};
 use crate::base::{LeaseId, Revision};
-use crate::shard::memtable::{Memtable, Versions};
-use crate::shard::tree::{Change, Undone, leased_key, undo_key};
+use crate::shard::memtable::{Memtable, Position, Versions};
+use crate::shard::tree::{Chain, Change, Delta, Form, leased_key, undo_key};
 
 /// Changes of one bucket, about.
 const BUCKET_CHANGES: u64 = 512;
+/// What a change costs of a budget in bytes, whatever it replaced.
+const ENTRY_COST_BYTES: usize = 64;
 
 /// A change of the layer and what it replaced.
 #[derive(Debug)]
@@ -32,11 +35,23 @@ struct Undoing {
 #[derive(Debug)]
 enum Replaced {
     Nothing,
-    /// A version of the layer's own.
-    Version(Arc<Record>),
+    /// A version of the layer's own, of which a delta is to be tried.
+    Before(Arc<Record>),
+    /// A version of the layer's own. The entry is named if `before` is there, and says so.
+    Version {
+        record: Arc<Record>,
+        before: Named,
+    },
     /// One of the old tree, in its log form.
-    Below(Bytes),
+    Below {
+        log: Bytes,
+        before: Named,
+    },
+    Delta(Delta),
 }
+
+/// For an entry that is named, the one before it that is.
+type Named = Option<Position>;
 
 /// The versions of the keys that the merge has been given and has not taken yet.
 type Ahead = Rc<RefCell<VecDeque<Versions>>>;
@@ -48,6 +63,8 @@ pub(super) struct Gathered {
     /// Revisions of a bucket.
     width: u64,
     buckets: VecDeque<Vec<Undoing>>,
+    /// Buckets and changes of the next one of which deltas were tried.
+    encoded: (usize, usize),
     leased: MetaChanges,
     ahead: Ahead,
     wrong: Option<Malformed>,
@@ -61,6 +78,7 @@ impl Gathered {
             first: Revision(0),
             width: 1,
             buckets: VecDeque::new(),
+            encoded: (0, 0),
             leased: BTreeMap::new(),
             ahead: Ahead::default(),
             wrong: None,
@@ -89,32 +107,58 @@ impl Gathered {
         }
     }
 
-    /// The next key, and what `current` held beside it.
-    pub(super) fn take(&mut self, key: &Bytes, old: Option<Bytes>) {
+    /// The next key's change, and what `current` held beside it. What it holds from now on.
+    pub(super) fn take(
+        &mut self,
+        change: &Change,
+        old: Option<Bytes>,
+        deltas: &mut Deltas,
+    ) -> Option<Bytes> {
         let versions = self.ahead.borrow_mut().pop_front().expect("a key that was given");
-        let lease_before = match old.as_ref().map(|old| Record::head(old)).transpose() {
-            Ok(head) => head.map_or(LeaseId::NONE, |head| head.lease),
+        match self.take_key(&change.key, &versions, old.as_ref(), deltas) {
+            Ok(chain) => versions.last().map(|newest| chain.behind(newest)),
             Err(what) => {
                 self.wrong = Some(what);
-                return;
-            }
-        };
-        let lease_after = versions.last().map_or(LeaseId::NONE, |last| last.lease);
-        if lease_before != lease_after {
-            let key_on = |lease| Bytes::from(leased_key(lease, key));
-            if lease_before != LeaseId::NONE {
-                self.leased.insert(key_on(lease_before), None);
-            }
-            if lease_after != LeaseId::NONE {
-                self.leased.insert(key_on(lease_after), Some(Bytes::new()));
+                change.value.clone()
             }
         }
-        // A copy: what waits must not keep a page.
-        let mut replaced =
-            old.map_or(Replaced::Nothing, |old| Replaced::Below(Bytes::copy_from_slice(&old)));
+    }
+
+    fn take_key(
+        &mut self,
+        key: &Bytes,
+        versions: &Versions,
+        old: Option<&Bytes>,
+        deltas: &mut Deltas,
+    ) -> Result<Chain, Malformed> {
+        let below = old.map(Chain::split).transpose()?;
+        let (below, mut chain) =
+            below.map_or((None, Chain::default()), |(log, chain)| (Some(log), chain));
+        let head = below.as_ref().map(|log| Record::head(log)).transpose()?;
+        self.take_lease(key, head.map_or(LeaseId::NONE, |head| head.lease), versions);
+        let mut last: Option<&Arc<Record>> = None;
         for version in versions.above(Revision(-1)) {
-            let next = Replaced::Version(Arc::clone(version));
-            let replaced = std::mem::replace(&mut replaced, next);
+            let named = chain.whole;
+            let is_first = last.is_none() && below.is_none();
+            let is_named = !is_first && chain.push(version.at());
+            let before = named.filter(|_| is_named);
+            let is_whole = is_named || version.is_tombstone();
+            let replaced = match (last.replace(version), &below) {
+                (Some(last), _) if is_whole || last.is_tombstone() => {
+                    Replaced::Version { record: Arc::clone(last), before }
+                }
+                (Some(last), _) => Replaced::Before(Arc::clone(last)),
+                (None, None) => Replaced::Nothing,
+                (None, Some(log)) => {
+                    let delta = match is_whole {
+                        true => None,
+                        false => deltas.make(&Record::decode(log.clone())?, version),
+                    };
+                    // A copy: what waits must not keep a page.
+                    let whole = || Replaced::Below { log: Bytes::copy_from_slice(log), before };
+                    delta.map_or_else(whole, Replaced::Delta)
+                }
+            };
             // What a compaction has cut already never reaches the disk.
             if version.revision >= self.cut {
                 let place = (version.revision.0 - self.first.0).unsigned_abs() / self.width;
@@ -122,6 +166,39 @@ impl Gathered {
                 self.buckets[place].push(Undoing { record: Arc::clone(version), replaced });
             }
         }
+        Ok(chain)
+    }
+
+    fn take_lease(&mut self, key: &Bytes, before: LeaseId, versions: &Versions) {
+        let after = versions.last().map_or(LeaseId::NONE, |last| last.lease);
+        if before != after {
+            let key_on = |lease| Bytes::from(leased_key(lease, key));
+            if before != LeaseId::NONE {
+                self.leased.insert(key_on(before), None);
+            }
+            if after != LeaseId::NONE {
+                self.leased.insert(key_on(after), Some(Bytes::new()));
+            }
+        }
+    }
+
+    /// Tries deltas of about so many bytes of versions that the layer itself replaced. True if
+    /// there are more.
+    pub(super) fn encode(&mut self, budget: usize, deltas: &mut Deltas) -> bool {
+        let mut left = budget;
+        let (bucket, change) = &mut self.encoded;
+        while let Some(changes) = self.buckets.get_mut(*bucket) {
+            for Undoing { record, replaced } in &mut changes[*change..] {
+                if left == 0 {
+                    return true;
+                }
+                *change += 1;
+                let cost = replaced.encode(record, deltas);
+                left = left.saturating_sub(cost);
+            }
+            (*bucket, *change) = (*bucket + 1, 0);
+        }
+        false
     }
 
     /// What was wrong with the old tree, if anything was.
@@ -148,14 +225,32 @@ impl Gathered {
     }
 }
 
+impl Replaced {
+    /// Tries a delta, if one is due. How many bytes were looked at.
+    fn encode(&mut self, next: &Record, deltas: &mut Deltas) -> usize {
+        let Replaced::Before(last) = self else { return ENTRY_COST_BYTES };
+        let record = Arc::clone(last);
+        let cost = ENTRY_COST_BYTES + record.log().len() + next.log().len();
+        *self = match deltas.make(&record, next) {
+            Some(delta) => Replaced::Delta(delta),
+            None => Replaced::Version { record, before: None },
+        };
+        cost
+    }
+}
+
 impl Undoing {
     fn change(&self) -> Change {
-        let replaced = match &self.replaced {
-            Replaced::Nothing => None,
-            Replaced::Version(version) => Some(&version.log()[..]),
-            Replaced::Below(log) => Some(&log[..]),
+        let form = match &self.replaced {
+            Replaced::Nothing => Form::Nothing,
+            Replaced::Before(record) => Form::Whole { log: record.log(), before: None },
+            Replaced::Version { record, before } => {
+                Form::Whole { log: record.log(), before: *before }
+            }
+            Replaced::Below { log, before } => Form::Whole { log, before: *before },
+            Replaced::Delta(delta) => Form::Delta(delta),
         };
-        let value = Undone::encode_parts(self.record.turn(), self.record.key(), replaced);
+        let value = form.encode(self.record.turn(), self.record.key());
         Change { key: Bytes::copy_from_slice(&undo_key(self.record.at())), value: Some(value) }
     }
 }

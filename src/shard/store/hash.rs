@@ -11,12 +11,12 @@ use bytes::Bytes;
 
 use super::Store;
 use crate::base::range::KeyRange;
-use crate::base::record::{Malformed, Record};
+use crate::base::record::Record;
 use crate::base::{Revision, Sub};
 use crate::shard::memtable::Position;
 use crate::shard::mvcc::hash::{HashOf, Hashed};
 use crate::shard::mvcc::source::{Stop, Walk};
-use crate::shard::tree::Kind;
+use crate::shard::tree::{Delta, Kind, Replaced};
 
 /// Lists what counts of one shard, in slices.
 #[derive(Debug)]
@@ -68,8 +68,10 @@ impl HashList {
                     }
                     left -= 1;
                     *after = place;
-                    if let Some(replaced) = &undone.replaced {
-                        found.offer(replaced, Some(place.0));
+                    match &undone.replaced {
+                        Replaced::Nothing => {}
+                        Replaced::Whole { record, .. } => found.offer(record, Some(place.0)),
+                        Replaced::Delta(delta) => found.offer_sum(delta, place.0),
                     }
                     ControlFlow::Continue(())
                 })?;
@@ -102,7 +104,7 @@ fn pass_keys(
     let mut above = store.above(&everything, after.as_deref()).peekable();
     let mut left = count;
     let mut reached: Option<Vec<u8>> = None;
-    let mut wrong: Option<Malformed> = None;
+    let mut wrong: Option<Stop> = None;
     // One key: what is below the layers, then what is in them.
     let mut pass = |key: &[u8], below: Option<&Record>, layers: [Option<_>; 2]| {
         if left == 0 {
@@ -133,10 +135,12 @@ fn pass_keys(
             pass(key, None, layers)?;
         }
         let layers = above.next_if(|(key, _)| *key == entry.key());
-        match Record::decode(entry.value_bytes()) {
-            Ok(below) => pass(entry.key(), Some(&below), layers.map_or([None; 2], |(_, all)| all)),
-            Err(what) => {
-                wrong = Some(what);
+        match store.version(&entry.value_bytes()) {
+            Ok((below, _)) => {
+                pass(entry.key(), Some(&below), layers.map_or([None; 2], |(_, all)| all))
+            }
+            Err(stop) => {
+                wrong = Some(stop);
                 ControlFlow::Break(())
             }
         }
@@ -151,7 +155,7 @@ fn pass_keys(
     if let Some(reached) = reached {
         *after = Some(reached.into());
     }
-    wrong.map_or(walked, |what| Err(store.damaged(Kind::Current, what)))
+    wrong.map_or(walked, Err)
 }
 
 /// Takes what counts.
@@ -163,19 +167,27 @@ struct Found<'a> {
 impl Found<'_> {
     /// A version, and the revision at which it was replaced, if it was.
     fn offer(&mut self, version: &Record, replaced: Option<Revision>) {
-        let HashOf { revision, compact, any_live } = self.of;
-        let counts = if version.revision > compact {
-            version.revision <= revision
-        } else {
-            // What a read at the compact revision sees. What is replaced by `revision` is no more
-            // what a read there sees, so etcd leaves it out; unless there is nothing that a read
-            // there sees.
-            let is_base = replaced.is_none_or(|replaced| replaced > compact);
-            let stays = replaced.is_none_or(|replaced| replaced > revision);
-            !version.is_tombstone() && is_base && (stays || !any_live)
-        };
-        if counts {
+        if self.counts(version.revision, version.is_tombstone(), replaced) {
             self.list.push(Hashed::of(version));
         }
+    }
+
+    /// A live version of which the checksum is known.
+    fn offer_sum(&mut self, delta: &Delta, replaced: Revision) {
+        if self.counts(delta.revision, false, Some(replaced)) {
+            self.list.push(Hashed::of_sum(delta.at(), delta.kv_crc, delta.kv_len));
+        }
+    }
+
+    fn counts(&self, made: Revision, is_tombstone: bool, replaced: Option<Revision>) -> bool {
+        let HashOf { revision, compact, any_live } = self.of;
+        if made > compact {
+            return made <= revision;
+        }
+        // What a read at the compact revision sees. What is replaced by `revision` is no more what
+        // a read there sees, so etcd leaves it out; unless there is nothing that a read there sees.
+        let is_base = replaced.is_none_or(|replaced| replaced > compact);
+        let stays = replaced.is_none_or(|replaced| replaced > revision);
+        !is_tombstone && is_base && (stays || !any_live)
     }
 }

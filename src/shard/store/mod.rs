@@ -12,6 +12,7 @@
 
 mod adopt;
 mod checkpoint;
+mod delta;
 mod gathered;
 mod hash;
 mod history;
@@ -35,7 +36,7 @@ use crate::base::limits::{LAYER_SLICE_RECORDS, PAGES_AHEAD};
 use crate::base::record::{Malformed, Record};
 use crate::base::{LeaseId, Revision};
 use crate::shard::disk::{DiskFault, Token};
-use crate::shard::memtable::{Memtable, Position};
+use crate::shard::memtable::Memtable;
 use crate::shard::pages::{DiskOp, Fault, PageFile, PageRef, Read, Superblock, UNIT_BYTES};
 use crate::shard::tree::{self, Kind, Reader, Root};
 
@@ -48,6 +49,8 @@ pub use stretch::StretchCursor;
 
 use adopt::Adopt;
 use checkpoint::Checkpoint;
+use delta::Deltas;
+use read::Trails;
 use scrub::Scrubbing;
 
 /// What a shard may take of the machine.
@@ -107,9 +110,9 @@ pub struct Store {
     adopt: Option<Adopt>,
     checkpoint: Option<Checkpoint>,
     scrubbing: Scrubbing,
-    /// How far reads of old revisions have come that wait for a page: from a version, towards a
-    /// revision.
-    trails: RefCell<BTreeMap<(Position, Revision), Record>>,
+    /// How far reads of old revisions have come that wait for a page.
+    trails: RefCell<Trails>,
+    deltas: RefCell<Deltas>,
     /// A checkpoint has ended and what it freed was not looked at yet.
     may_punch: bool,
 }
@@ -151,6 +154,7 @@ impl Store {
             checkpoint: None,
             scrubbing: Scrubbing::Resting(None),
             trails: RefCell::default(),
+            deltas: RefCell::new(Deltas::new()),
             may_punch: false,
         })
     }

@@ -1,6 +1,7 @@
 //! Reading versions: through the layers, then `current`, then back through `undo`.
 
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -11,9 +12,33 @@ use crate::base::limits::TRAILS_MAX;
 use crate::base::range::KeyRange;
 use crate::base::record::{Malformed, Record};
 use crate::base::{Revision, Sub};
-use crate::shard::memtable::{Memtable, Versions};
+use crate::shard::memtable::{Memtable, Position, Versions};
 use crate::shard::mvcc::source::{AsOf, CountState, Counted, Source, Stop, Visitor, Walk};
-use crate::shard::tree::{Damaged, Kind, Undone, undo_key};
+use crate::shard::tree::{Chain, Damaged, Delta, Kind, Replaced, Undone, undo_key};
+
+/// How far reads of old revisions have come: from a version, towards a revision.
+pub(super) type Trails = BTreeMap<(Position, Revision), Trail>;
+
+/// How far a read of an old revision has come.
+#[derive(Debug)]
+pub(super) struct Trail {
+    version: Record,
+    /// The next whole copy.
+    whole: Option<Position>,
+}
+
+/// Why a way back ends.
+enum Gap {
+    /// The key did not exist before.
+    Beginning,
+    Stop(Stop),
+}
+
+impl From<Stop> for Gap {
+    fn from(stop: Stop) -> Gap {
+        Gap::Stop(stop)
+    }
+}
 
 /// A key's versions in the layers, the newest layer first.
 type InLayers<'a> = [Option<&'a Versions>; 2];
@@ -26,7 +51,7 @@ impl Store {
     pub fn newest(&self, key: &[u8]) -> Result<Option<Arc<Record>>, Stop> {
         let last = match self.layers().find_map(|layer| layer.versions_of(key)?.last()) {
             Some(record) => Some(Arc::clone(record)),
-            None => self.current(key)?.map(Arc::new),
+            None => self.current(key)?.map(|(newest, _)| Arc::new(newest)),
         };
         Ok(last.filter(|record| !record.is_tombstone()))
     }
@@ -41,7 +66,7 @@ impl Store {
         let last = match held {
             Some(record) => Some(Arc::clone(record)),
             None => match self.current(key)? {
-                Some(record) => self.back(record, revision)?.map(Arc::new),
+                Some(newest) => self.back(newest, revision)?.map(Arc::new),
                 None => None,
             },
         };
@@ -79,43 +104,98 @@ impl Store {
         }
     }
 
-    /// The newest version of a key below the layers, a tombstone included. A copy: who keeps a
-    /// version must not keep its page.
-    fn current(&self, key: &[u8]) -> Result<Option<Record>, Stop> {
+    /// The newest version of a key below the layers, a tombstone included, and its chain. A copy:
+    /// who keeps a version must not keep its page.
+    fn current(&self, key: &[u8]) -> Result<Option<(Record, Chain)>, Stop> {
         let Some(value) = self.tree(Kind::Current).get(key)? else { return Ok(None) };
-        let record = Record::decode(Bytes::copy_from_slice(&value));
-        record.map(Some).map_err(|what| self.damaged(Kind::Current, what))
+        self.version(&Bytes::copy_from_slice(&value)).map(Some)
     }
 
-    /// From a version of a key to the last one that is not above `revision`. The way may lead
-    /// over more pages than the cache holds, so who stops on it goes on from there.
-    pub(super) fn back(&self, from: Record, revision: Revision) -> Result<Option<Record>, Stop> {
-        let way = (from.at(), revision);
+    /// What a value of `current` says.
+    pub(super) fn version(&self, value: &Bytes) -> Result<(Record, Chain), Stop> {
+        let parts = Chain::split(value);
+        let decoded = parts.and_then(|(log, chain)| Ok((Record::decode(log)?, chain)));
+        decoded.map_err(|what| self.damaged(Kind::Current, what))
+    }
+
+    /// From the newest version of a key below the layers to the last one that is not above
+    /// `revision`. The way may lead over more pages than the cache holds, so who stops on it goes
+    /// on from there.
+    pub(super) fn back(
+        &self,
+        (newest, chain): (Record, Chain),
+        revision: Revision,
+    ) -> Result<Option<Record>, Stop> {
+        if newest.revision <= revision {
+            return Ok(Some(newest));
+        }
+        let way = (newest.at(), revision);
         let reached = self.trails.borrow_mut().remove(&way);
-        let mut record = reached.unwrap_or(from);
-        while record.revision > revision {
-            let value = match self.tree(Kind::Undo).get(&undo_key(record.at())) {
-                Ok(Some(value)) => value,
-                Ok(None) => {
-                    let what = Malformed("an entry is missing that a version names");
-                    return Err(self.damaged(Kind::Undo, what));
-                }
-                Err(stop) => {
+        let mut trail = reached.unwrap_or(Trail { version: newest, whole: chain.whole });
+        loop {
+            match self.step_back(&mut trail, revision) {
+                Ok(true) => {}
+                Ok(false) => return Ok(Some(trail.version)),
+                Err(Gap::Beginning) => return Ok(None),
+                Err(Gap::Stop(stop)) => {
                     let mut trails = self.trails.borrow_mut();
                     if trails.len() == TRAILS_MAX {
                         trails.pop_first();
                     }
-                    trails.insert(way, record);
+                    trails.insert(way, trail);
                     return Err(stop);
                 }
-            };
-            let undone = Undone::decode(&Bytes::copy_from_slice(&value));
-            match undone.map_err(|what| self.damaged(Kind::Undo, what))?.replaced {
-                Some(replaced) => record = replaced,
-                None => return Ok(None),
             }
         }
-        Ok(Some(record))
+    }
+
+    /// Goes back by one entry, if the version is above `revision`: to the next whole copy while
+    /// that is, too, then from one version to the one that it replaced.
+    fn step_back(&self, trail: &mut Trail, revision: Revision) -> Result<bool, Gap> {
+        if let Some(place) = trail.whole.filter(|(named, _)| *named > revision) {
+            let Replaced::Whole { record, before } = self.undone(place)?.replaced else {
+                let what = Malformed("an entry that is named holds no whole version");
+                return Err(self.damaged(Kind::Undo, what).into());
+            };
+            if before.is_some_and(|before| before >= place) {
+                let what = Malformed("an entry that names a later one");
+                return Err(self.damaged(Kind::Undo, what).into());
+            }
+            trail.whole = before;
+            // The last of them alone is needed.
+            if before.is_none_or(|(named, _)| named <= revision) {
+                trail.version = record.copied();
+            }
+            return Ok(true);
+        }
+        if trail.version.revision <= revision {
+            return Ok(false);
+        }
+        let version = match self.undone(trail.version.at())?.replaced {
+            Replaced::Nothing => return Err(Gap::Beginning),
+            Replaced::Whole { record, .. } => record.copied(),
+            Replaced::Delta(delta) => self.expand(&delta, &trail.version)?,
+        };
+        if version.at() >= trail.version.at() {
+            let what = Malformed("an entry that leads to a later version");
+            return Err(self.damaged(Kind::Undo, what).into());
+        }
+        trail.version = version;
+        Ok(true)
+    }
+
+    /// What undoes the change at a place that a version names.
+    fn undone(&self, place: Position) -> Result<Undone, Stop> {
+        let missing = Malformed("an entry is missing that a version names");
+        let value = self.tree(Kind::Undo).get(&undo_key(place))?;
+        let undone = value.ok_or(missing).and_then(|value| Undone::decode(&value));
+        undone.map_err(|what| self.damaged(Kind::Undo, what))
+    }
+
+    /// The version that `next` replaced.
+    pub(super) fn expand(&self, delta: &Delta, next: &Record) -> Result<Record, Stop> {
+        let expanded = self.deltas.borrow_mut().expand(delta, next);
+        expanded.map_err(|what| self.damaged(Kind::Undo, what))
     }
 
     pub(super) fn check_readable(&self, revision: Revision) {
@@ -201,11 +281,10 @@ impl Source for Store {
             if let Some(live) = found.and_then(|(_, found)| in_layers(found, as_of)) {
                 return visit(entry.key(), live);
             }
-            let below = Record::decode(entry.value_bytes());
-            let below = below.map_err(|what| self.damaged(Kind::Current, what));
-            let below = below.and_then(|record| match as_of {
-                AsOf::Newest => Ok(Some(record)),
-                AsOf::At(revision) => self.back(record, revision),
+            let below = self.version(&entry.value_bytes());
+            let below = below.and_then(|newest| match as_of {
+                AsOf::Newest => Ok(Some(newest.0)),
+                AsOf::At(revision) => self.back(newest, revision),
             });
             match below {
                 Ok(record) => {

@@ -1,8 +1,9 @@
 //! A stretch of history for watchers that catch up.
 //!
 //! What the layers hold lies there version by version. What the trees hold is found from its end:
-//! `undo` names each change and what it replaced, and what a change made is what the next change of
-//! its key replaced, or for the last one the key's version as of the end of the stretch.
+//! `undo` names each change and leads from what it made to what it replaced, and what a change made
+//! is what the next change of its key replaced, or for the last one the key's version as of the end
+//! of the stretch.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
@@ -19,7 +20,14 @@ use crate::base::{Revision, Sub};
 use crate::shard::memtable::{Position, Versions};
 use crate::shard::mvcc::source::{Stop, Walk};
 use crate::shard::pages::PageRef;
-use crate::shard::tree::{Kind, Undone};
+use crate::shard::tree::{Delta, Kind, Replaced, Undone};
+
+/// Changes behind a stretch that are looked through for one key rather than to read the pages of its
+/// own: a few milliseconds' worth of either.
+const LOOK_THROUGH_PER_KEY: usize = 256;
+/// What a delta takes of memory beside its bytes.
+const DELTA_OVERHEAD_BYTES: usize = 128;
+const LEADS_NOWHERE: Malformed = Malformed("a delta behind which no version stands");
 
 /// What is asked for: the changes of a range above a revision and not above another, in order,
 /// each with the key's version below its revision. The shard has applied the latter.
@@ -53,8 +61,18 @@ struct Gathered {
     open: BTreeSet<Bytes>,
     /// The version of each key as of the end, as far as it was looked up.
     ends: BTreeMap<Bytes, Option<Arc<Record>>>,
-    /// How far the changes behind the end were looked at, and how many.
-    beyond: (Position, usize),
+    beyond: Beyond,
+}
+
+/// Changes behind the end, as far as they were looked at.
+#[derive(Debug, Default)]
+struct Beyond {
+    reached: Position,
+    /// So many more are to be looked at, and so many bytes kept.
+    changes_left: usize,
+    bytes_left: usize,
+    /// The deltas of each key whose next whole version was not met yet, oldest first.
+    deltas: BTreeMap<Bytes, Vec<Delta>>,
 }
 
 impl StretchCursor {
@@ -199,7 +217,7 @@ impl StretchCursor {
             changes: Vec::new(),
             open: BTreeSet::new(),
             ends: BTreeMap::new(),
-            beyond: ((Revision(0), Sub(0)), 0),
+            beyond: Beyond::default(),
         });
         let stretch = self.pass(store, &mut gathered).and_then(|end| {
             gathered.look_up(store, end)?;
@@ -229,8 +247,7 @@ impl StretchCursor {
             gathered.reached = place;
             gathered.seen += 1;
             if self.range.contains(&undone.key) {
-                let replaced = undone.replaced.as_ref().map_or(0, |one| one.log().len());
-                gathered.bytes += 2 * replaced.max(undone.key.len());
+                gathered.bytes += 2 * undone.replaced_bytes().max(undone.key.len());
                 gathered.changes.push((place, undone.copied()));
             }
             ControlFlow::Continue(())
@@ -242,32 +259,35 @@ impl StretchCursor {
         };
         gathered.end = Some(end);
         gathered.open = gathered.changes.iter().map(|(_, undone)| undone.key.clone()).collect();
-        gathered.beyond = ((end, Sub(u32::MAX)), self.changes_max);
+        gathered.beyond = Beyond {
+            reached: (end, Sub(u32::MAX)),
+            changes_left: store.changes_to_look_through(gathered.open.len(), self.changes_max),
+            bytes_left: self.bytes_max,
+            deltas: BTreeMap::new(),
+        };
         Ok(end)
     }
 }
 
-impl Gathered {
-    /// Looks up the version of each key as of the end: what its next change replaced, if that is
-    /// near, else from the newest one back, which is not far for a key that changes rarely.
-    fn look_up(&mut self, store: &Store, end: Revision) -> Result<(), Stop> {
-        let Gathered { open, ends, beyond: (reached, left), .. } = self;
-        if *left > 0 {
-            let after = *reached;
-            store.walk_undo(after, &mut |place, undone| {
-                if *left == 0 || open.is_empty() {
-                    return ControlFlow::Break(());
-                }
-                *left -= 1;
-                *reached = place;
-                if let Some(key) = open.take(&undone.key) {
-                    let replaced = undone.replaced.filter(|one| !one.is_tombstone());
-                    ends.insert(key, replaced.map(|one| Arc::new(one.copied())));
-                }
-                ControlFlow::Continue(())
-            })?;
-            *left = 0;
+impl Store {
+    /// How many changes behind a stretch are to be looked through for the versions of so many keys,
+    /// before each is looked up by itself. What lies in memory is looked up soon; what has to be
+    /// read is better read in order.
+    fn changes_to_look_through(&self, keys: usize, changes_max: usize) -> usize {
+        let history = self.trees.undo.map_or(0, |root| root.total.bytes);
+        match history < self.settings.cache_bytes as u64 / 2 {
+            true => changes_max,
+            false => changes_max.max(keys.saturating_mul(LOOK_THROUGH_PER_KEY)),
         }
+    }
+}
+
+impl Gathered {
+    /// Looks up the version of each key as of the end: from what its next changes replaced, if that
+    /// is near, else from the newest one back.
+    fn look_up(&mut self, store: &Store, end: Revision) -> Result<(), Stop> {
+        self.look_beyond(store)?;
+        let Gathered { open, ends, .. } = self;
         let mut wanted: Vec<PageRef> = Vec::new();
         let mut found = Vec::new();
         for key in open.iter() {
@@ -287,10 +307,60 @@ impl Gathered {
         if wanted.is_empty() { Ok(()) } else { Err(Stop::Wanted(wanted)) }
     }
 
+    /// Looks through the changes behind the end, up to the next whole version of each key.
+    fn look_beyond(&mut self, store: &Store) -> Result<(), Stop> {
+        let Gathered { open, ends, beyond, .. } = self;
+        if beyond.changes_left == 0 {
+            return Ok(());
+        }
+        let mut wrong = None;
+        let after = beyond.reached;
+        store.walk_undo(after, &mut |place, undone| {
+            if beyond.changes_left == 0 || beyond.bytes_left == 0 || open.is_empty() {
+                return ControlFlow::Break(());
+            }
+            beyond.changes_left -= 1;
+            beyond.reached = place;
+            if !open.contains(&undone.key) {
+                return ControlFlow::Continue(());
+            }
+            let whole = match undone.copied() {
+                Undone { replaced: Replaced::Delta(delta), key, .. } => {
+                    let bytes = key.len() + delta.frame.len() + DELTA_OVERHEAD_BYTES;
+                    beyond.bytes_left = beyond.bytes_left.saturating_sub(bytes);
+                    beyond.deltas.entry(key).or_default().push(delta);
+                    return ControlFlow::Continue(());
+                }
+                Undone { replaced: Replaced::Whole { record, .. }, .. } => Some(record),
+                Undone { replaced: Replaced::Nothing, .. } => None,
+            };
+            open.remove(&undone.key);
+            let deltas = beyond.deltas.remove(&undone.key).unwrap_or_default();
+            let mut version = whole.filter(|whole| !whole.is_tombstone());
+            for delta in deltas.iter().rev() {
+                let expanded = match &version {
+                    Some(next) => store.expand(delta, next),
+                    None => Err(store.damaged(Kind::Undo, LEADS_NOWHERE)),
+                };
+                match expanded {
+                    Ok(expanded) => version = Some(expanded),
+                    Err(stop) => {
+                        wrong = Some(stop);
+                        return ControlFlow::Break(());
+                    }
+                }
+            }
+            ends.insert(undone.key, version.map(Arc::new));
+            ControlFlow::Continue(())
+        })?;
+        *beyond = Beyond::default();
+        wrong.map_or(Ok(()), Err)
+    }
+
     fn assemble(&self, store: &Store, end: Revision) -> Result<Stretch, Stop> {
         // From the end: what a change made is what is there behind it.
         let mut behind: BTreeMap<&Bytes, Option<Arc<Record>>> = BTreeMap::new();
-        let mut made = Vec::with_capacity(self.changes.len());
+        let mut changes = Vec::with_capacity(self.changes.len());
         for (place, undone) in self.changes.iter().rev() {
             let there = match behind.remove(&undone.key) {
                 Some(there) => there,
@@ -302,24 +372,28 @@ impl Gathered {
                     store.damaged(Kind::Undo, Malformed("a change that no version belongs to"))
                 })?,
             };
-            let replaced = undone.replaced.as_ref().filter(|one| !one.is_tombstone());
-            behind.insert(&undone.key, replaced.map(|one| Arc::new(one.clone())));
-            made.push(record);
+            let previous = match &undone.replaced {
+                Replaced::Nothing => None,
+                Replaced::Whole { record, .. } => {
+                    Some(record).filter(|one| !one.is_tombstone()).cloned()
+                }
+                Replaced::Delta(delta) => Some(store.expand(delta, &record)?),
+            };
+            let previous = previous.map(Arc::new);
+            behind.insert(&undone.key, previous.clone());
+            changes.push(Change { record, previous });
         }
+        changes.reverse();
         // Two changes of a key in one revision have the same previous version.
         let mut before: BTreeMap<&Bytes, (Revision, Option<Arc<Record>>)> = BTreeMap::new();
-        let mut changes = Vec::with_capacity(made.len());
-        for ((place, undone), record) in self.changes.iter().zip(made.into_iter().rev()) {
-            let previous = match before.get(&undone.key) {
-                Some((revision, previous)) if *revision == place.0 => previous.clone(),
-                _ => {
-                    let live = undone.replaced.as_ref().filter(|one| !one.is_tombstone());
-                    live.map(|one| Arc::new(one.clone()))
-                }
-            };
-            before.insert(&undone.key, (place.0, previous.clone()));
-            let previous = previous.filter(|_| place.0.before() >= store.floor);
-            changes.push(Change { record, previous });
+        for ((place, undone), change) in self.changes.iter().zip(&mut changes) {
+            if let Some((_, first)) = before.get(&undone.key).filter(|(at, _)| *at == place.0) {
+                change.previous = first.clone();
+            }
+            before.insert(&undone.key, (place.0, change.previous.clone()));
+        }
+        for change in changes.iter_mut().filter(|one| one.record.revision.before() < store.floor) {
+            change.previous = None;
         }
         Ok(Stretch { reached: end, changes })
     }

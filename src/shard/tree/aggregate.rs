@@ -167,7 +167,8 @@ pub(super) fn measure(
     }
 }
 
-/// What an entry counts as, its hash included: of key and value as they stand in the leaf.
+/// What an entry counts as, its hash included: of key and value as they stand in the leaf, but for
+/// what stands behind a version.
 pub(super) fn measure_and_hash(
     kind: Kind,
     level: u8,
@@ -176,7 +177,12 @@ pub(super) fn measure_and_hash(
 ) -> Result<Aggregate, Malformed> {
     let mut found = measure(kind, level, entry, key_len)?;
     if level == 0 && found.live > 0 {
-        found.hash = xxh3_64(entry);
+        // The chain behind a version is how this member found it, not what it is.
+        let hashed = match kind {
+            Kind::Current => key_len + Record::head(&entry[key_len..])?.log_len,
+            _ => entry.len(),
+        };
+        found.hash = xxh3_64(&entry[..hashed]);
     }
     Ok(found)
 }

@@ -1,107 +1,17 @@
-//! Keys and values of the trees that are not plain ones.
+//! Keys of the trees that are not plain ones.
 //!
 //! ```text
-//! current   key: the key                       value: the log form of its newest version
-//! undo      key: revision i64, sub u32         value: turn u8, replaced u8, zero 2 B, key_len u32,
-//!                                                     key, log form of the version replaced
-//! leased    key: lease i64                     value: none
-//!           key: lease i64, the key            value: none
+//! current   the key
+//! undo      revision i64, sub u32
+//! leased    lease i64, and behind it a key on it or nothing
 //! ```
 //!
 //! Numbers within keys are big-endian, so that bytes order as they do; a lease's, which may be
-//! negative, with its sign turned. Turn: 1 created, 2 updated, 3 deleted. Replaced: 0 none, 1 the
-//! whole version; 2 is for a delta, which nothing writes yet.
+//! negative, with its sign turned. `undone.rs` has the values of `current` and `undo`, the others
+//! have none.
 
-use bytes::{Bytes, BytesMut};
-
-use crate::base::record::{Malformed, Record, Turn};
+use crate::base::record::Malformed;
 use crate::base::{LeaseId, Revision, Sub};
-
-const UNDO_HEADER_BYTES: usize = 8;
-const REPLACED_NONE: u8 = 0;
-const REPLACED_WHOLE: u8 = 1;
-const REPLACED_DELTA: u8 = 2;
-
-/// What undoes a change.
-#[derive(Clone, Debug)]
-pub struct Undone {
-    /// What the change did.
-    pub turn: Turn,
-    /// The key that changed.
-    pub key: Bytes,
-    /// The change of the key before this one, a tombstone included. Its own place says where the
-    /// one before that is.
-    pub replaced: Option<Record>,
-}
-
-impl Undone {
-    /// The value that `undo` holds.
-    #[must_use]
-    pub fn encode(&self) -> Bytes {
-        let log = self.replaced.as_ref().map(|record| &record.log()[..]);
-        Undone::encode_parts(self.turn, &self.key, log)
-    }
-
-    /// The same from its parts, the version replaced in its log form.
-    #[must_use]
-    pub fn encode_parts(turn: Turn, key: &[u8], replaced: Option<&[u8]>) -> Bytes {
-        let turn = match turn {
-            Turn::Created => 1,
-            Turn::Updated => 2,
-            Turn::Deleted => 3,
-        };
-        let kind = if replaced.is_some() { REPLACED_WHOLE } else { REPLACED_NONE };
-        let log = replaced.unwrap_or_default();
-        let key_len = u32::try_from(key.len()).expect("a key is far below 4 GiB");
-        let mut out = BytesMut::with_capacity(UNDO_HEADER_BYTES + key.len() + log.len());
-        out.extend_from_slice(&[turn, kind, 0, 0]);
-        out.extend_from_slice(&key_len.to_le_bytes());
-        out.extend_from_slice(key);
-        out.extend_from_slice(log);
-        out.freeze()
-    }
-
-    /// A copy that does not share the memory of a page.
-    #[must_use]
-    pub fn copied(&self) -> Undone {
-        let replaced = self.replaced.as_ref().map(Record::copied);
-        Undone { turn: self.turn, key: Bytes::copy_from_slice(&self.key), replaced }
-    }
-
-    /// Reads a value of `undo` back, sharing its memory.
-    ///
-    /// # Errors
-    /// [`Malformed`] says what is wrong with it.
-    pub fn decode(value: &Bytes) -> Result<Undone, Malformed> {
-        let head = value.first_chunk::<UNDO_HEADER_BYTES>();
-        let &[turn, kind, _, _, a, b, c, d] =
-            head.ok_or(Malformed("an undo entry shorter than its header"))?;
-        let key_len = u32::from_le_bytes([a, b, c, d]) as usize;
-        if key_len > value.len() - UNDO_HEADER_BYTES {
-            return Err(Malformed("an undo entry shorter than its key"));
-        }
-        let turn = match turn {
-            1 => Turn::Created,
-            2 => Turn::Updated,
-            3 => Turn::Deleted,
-            _ => return Err(Malformed("an undo entry of an unknown change")),
-        };
-        let key = value.slice(UNDO_HEADER_BYTES..UNDO_HEADER_BYTES + key_len);
-        let rest = value.slice(UNDO_HEADER_BYTES + key_len..);
-        let replaced = match kind {
-            REPLACED_NONE if rest.is_empty() => None,
-            REPLACED_NONE => return Err(Malformed("an undo entry longer than it says")),
-            REPLACED_WHOLE => Some(Record::decode(rest)?),
-            REPLACED_DELTA => return Err(Malformed("an undo entry of a later format: a delta")),
-            _ => return Err(Malformed("an undo entry of unknown form")),
-        };
-        let was_live = replaced.as_ref().is_some_and(|replaced| !replaced.is_tombstone());
-        if (turn == Turn::Created) == was_live {
-            return Err(Malformed("an undo entry whose change and version do not fit"));
-        }
-        Ok(Undone { turn, key, replaced })
-    }
-}
 
 /// The key of a change in `undo`.
 #[must_use]
@@ -148,44 +58,6 @@ pub fn lease_of(leased: &[u8]) -> Result<(LeaseId, Option<&[u8]>), Malformed> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::record::PutFields;
-
-    fn version(key: &[u8]) -> Record {
-        Record::put(PutFields {
-            key,
-            value: b"old",
-            revision: Revision(9),
-            sub: Sub(3),
-            create: Revision(4),
-            version: 2,
-            lease: LeaseId(5),
-        })
-    }
-
-    #[test]
-    fn what_undoes_a_change_reads_back() {
-        for turn in [Turn::Created, Turn::Updated, Turn::Deleted] {
-            let replaced = match turn {
-                Turn::Created => Record::tombstone(b"key", Revision(8), Sub(1)),
-                _ => version(b"key"),
-            };
-            let replaced = Some(replaced);
-            let undone = Undone { turn, key: Bytes::from_static(b"key"), replaced };
-            let value = undone.encode();
-            let back = Undone::decode(&value).expect("own encoding");
-            assert_eq!((back.turn, &back.key), (turn, &undone.key));
-            let places = [&back, &undone].map(|one| one.replaced.as_ref().map(Record::at));
-            assert_eq!(places[0], places[1]);
-            for len in 0..value.len() {
-                assert!(Undone::decode(&value.slice(..len)).is_err(), "{len}");
-            }
-            for (at, wrong) in [(0, 0), (1, 2), (1, 3), (7, 1)] {
-                let mut bytes = value.to_vec();
-                bytes[at] = wrong;
-                assert!(Undone::decode(&bytes.into()).is_err(), "byte {at}");
-            }
-        }
-    }
 
     #[test]
     fn keys_order_as_what_they_name() {

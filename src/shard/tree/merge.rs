@@ -32,8 +32,8 @@ pub struct Change {
     pub value: Option<Bytes>,
 }
 
-/// Sees, for each change in order, the key and what the old tree held beside it.
-pub type Replaced<'a> = dyn FnMut(&Bytes, Option<Bytes>) + 'a;
+/// Sees each change in order and what the old tree held beside its key, and says what is put there.
+pub type Take<'a> = dyn FnMut(&Change, Option<Bytes>) -> Option<Bytes> + 'a;
 
 /// How a step of a merge ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -126,12 +126,12 @@ impl<I: Iterator<Item = Change>> Merge<I> {
     pub fn step(
         &mut self,
         file: &mut dyn PageSink,
-        replaced: &mut Replaced<'_>,
+        take: &mut Take<'_>,
         budget: usize,
     ) -> Result<Step, Damaged> {
         let mut left = budget;
         loop {
-            match self.unit(file, replaced, left) {
+            match self.unit(file, take, left) {
                 Ok(Unit::Cost(cost)) if cost >= left => return Ok(Step::Paused),
                 Ok(Unit::Cost(cost)) => left -= cost,
                 Ok(Unit::Done(root)) => return Ok(Step::Done(root)),
@@ -144,14 +144,14 @@ impl<I: Iterator<Item = Change>> Merge<I> {
     fn unit(
         &mut self,
         file: &mut dyn PageSink,
-        replaced: &mut Replaced<'_>,
+        take: &mut Take<'_>,
         left: usize,
     ) -> Result<Unit, Stop> {
         if let Some(level) = self.levels.iter().position(Level::is_due) {
             return Ok(self.write(level, file));
         }
         if let Some(leaf) = self.leaf.take() {
-            return self.merge_leaf(leaf, replaced, left);
+            return self.merge_leaf(leaf, take, left);
         }
         match self.path.last() {
             Some(branch) if branch.next == branch.page.len() => {
@@ -159,7 +159,7 @@ impl<I: Iterator<Item = Change>> Merge<I> {
                 Ok(Unit::Cost(0))
             }
             Some(_) => self.next_child(file),
-            None if self.changes.peek().is_some() => Ok(self.append(replaced, left)),
+            None if self.changes.peek().is_some() => Ok(self.append(take, left)),
             None => Ok(self.finish()),
         }
     }
@@ -283,7 +283,7 @@ impl<I: Iterator<Item = Change>> Merge<I> {
     fn merge_leaf(
         &mut self,
         mut leaf: Leaf,
-        replaced: &mut Replaced<'_>,
+        take: &mut Take<'_>,
         left: usize,
     ) -> Result<Unit, Stop> {
         let mut cost = 0;
@@ -306,9 +306,9 @@ impl<I: Iterator<Item = Change>> Merge<I> {
                     cost += self.put_old(entry.item()).map_err(wrong)?;
                 }
                 Some(entry) if order == Ordering::Equal => {
-                    cost += self.put_next(replaced, Some(entry.value_bytes()));
+                    cost += self.put_next(take, Some(entry.value_bytes()));
                 }
-                _ => cost += self.put_next(replaced, None),
+                _ => cost += self.put_next(take, None),
             }
             leaf.next += usize::from(order != Ordering::Greater);
         }
@@ -331,25 +331,25 @@ impl<I: Iterator<Item = Change>> Merge<I> {
     // --- what is new ----------------------------------------------------------------------
 
     /// Puts the changes behind the end of the old tree.
-    fn append(&mut self, replaced: &mut Replaced<'_>, left: usize) -> Unit {
+    fn append(&mut self, take: &mut Take<'_>, left: usize) -> Unit {
         let mut cost = 0;
         while cost < left && !self.levels[0].is_due() && self.changes.peek().is_some() {
-            cost += self.put_next(replaced, None);
+            cost += self.put_next(take, None);
         }
         Unit::Cost(cost)
     }
 
-    fn put_next(&mut self, replaced: &mut Replaced<'_>, old: Option<Bytes>) -> usize {
+    fn put_next(&mut self, take: &mut Take<'_>, old: Option<Bytes>) -> usize {
         let change = self.changes.next().expect("a change was looked at");
-        replaced(&change.key, old);
-        let Some(value) = &change.value else { return change.cost() };
-        let item = Item::new(&change.key, value);
+        let cost = change.cost() + old.as_ref().map_or(0, Bytes::len);
+        let Some(value) = take(&change, old) else { return cost };
+        let item = Item::new(&change.key, &value);
         let measured = measure(self.kind, 0, &item.entry, item.key_len);
         let measured = measured.unwrap_or_else(|what| panic!("a change holds {}", what.0));
         if measured.oldest >= self.drop_below {
             self.levels[0].push(item);
         }
-        change.cost()
+        cost
     }
 
     fn put_child(&mut self, level: usize, separator: Vec<u8>, child: &Child) {

@@ -17,12 +17,14 @@ mod level;
 mod merge;
 mod page;
 mod read;
+mod undone;
 
 pub use self::aggregate::{Aggregate, Root};
-pub use self::entries::{Undone, lease_of, leased_key, undo_key, undo_place};
-pub use self::merge::{Change, Merge, Replaced, Step};
+pub use self::entries::{lease_of, leased_key, undo_key, undo_place};
+pub use self::merge::{Change, Merge, Step, Take};
 pub use self::page::{Entry, check, references};
 pub use self::read::{Damaged, Leaf, Reader, Stop, Visitor, Walk};
+pub use self::undone::{Chain, Delta, Form, Replaced, Undone};
 
 use crate::base::limits::{BRANCH_UNITS, CURRENT_LEAF_UNITS, LEAF_UNITS, UNDO_LEAF_UNITS};
 use crate::shard::pages::logical_bytes_in;
@@ -30,7 +32,7 @@ use crate::shard::pages::logical_bytes_in;
 /// The trees of a shard. All are alike but for what an entry counts as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Key to the log form of its newest version.
+    /// Key to its newest version and the chain behind it.
     Current,
     /// Place of a change to what undoes it; grows at its right edge, is cut at its left.
     Undo,

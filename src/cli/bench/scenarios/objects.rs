@@ -83,7 +83,7 @@ impl Objects {
     fn swap(&mut self, own: usize, op: Op, io: &mut Io) {
         self.is_busy[own] = true;
         self.write_key(own);
-        let value = self.values.next(op.intended);
+        let value = self.values.of(&self.key, op.intended);
         self.scratch.clear();
         let put = Put { key: &self.key, value, lease: 0 };
         cas_put(&mut self.scratch, &put, self.revisions[own]);

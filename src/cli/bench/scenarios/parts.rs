@@ -210,7 +210,7 @@ impl Part for Puts {
         self.count += 1;
         self.key.clear();
         (self.key_of)(number % self.keys, &mut self.key);
-        let value = self.values.next(op.intended);
+        let value = self.values.of(&self.key, op.intended);
         self.scratch.clear();
         let lease = self.lease.as_ref().map_or(0, SharedLease::id);
         Put { key: &self.key, value, lease }.write(&mut self.scratch);

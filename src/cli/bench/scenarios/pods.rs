@@ -138,7 +138,7 @@ impl Pods {
         if op.kind == DELETE {
             cas_delete(&mut self.scratch, &self.key, pod.revision);
         } else {
-            let value = self.values.next(op.intended);
+            let value = self.values.of(&self.key, op.intended);
             cas_put(&mut self.scratch, &Put { key: &self.key, value, lease: 0 }, pod.revision);
         }
         io.call(Op { key: place as u64, ..op }, path::TXN, &self.scratch);
@@ -148,7 +148,7 @@ impl Pods {
         self.key.clear();
         names::write_event(number, event, &mut self.key);
         self.scratch.clear();
-        let value = self.event_values.next(op.intended);
+        let value = self.event_values.of(&self.key, op.intended);
         let put = Put { key: &self.key, value, lease: self.lease.id() };
         cas_put(&mut self.scratch, &put, 0);
         io.call(op, path::TXN, &self.scratch);

@@ -138,7 +138,7 @@ impl Putter {
     }
 
     fn send(&mut self, op: Op, io: &mut Io) {
-        let value = self.values.next(op.intended);
+        let value = self.values.of(&self.key, op.intended);
         self.scratch.clear();
         Put { key: &self.key, value, lease: 0 }.write(&mut self.scratch);
         io.call(op, path::PUT, &self.scratch);

@@ -136,7 +136,7 @@ impl Load for Plain {
             }
             self.all_keys.push(self.key.clone());
         }
-        let value = self.values.next(op.intended);
+        let value = self.values.of(&self.key, op.intended);
         self.scratch.clear();
         let puts = self.all_keys.iter().map(|key| Put { key, value, lease: 0 });
         message::txn_of_puts(&mut self.scratch, puts);

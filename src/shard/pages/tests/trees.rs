@@ -164,9 +164,10 @@ impl World {
         plain: &Plain,
     ) -> Result<Option<tree::Root>, Cut> {
         let mut seen = 0;
-        let mut replaced = |key: &Bytes, old: Option<Bytes>| {
-            assert_eq!(old.as_ref(), plain.get(key), "what the merge replaced");
+        let mut take = |change: &tree::Change, old: Option<Bytes>| {
+            assert_eq!(old.as_ref(), plain.get(&change.key), "what the merge replaced");
             seen += 1;
+            change.value.clone()
         };
         let all = changes.iter().map(|(key, value)| (key.clone(), value.clone()));
         let all = all.map(|(key, value)| tree::Change { key, value });
@@ -180,7 +181,7 @@ impl World {
                 self.disturb()?;
             }
             let budget = [1_000, 100_000, 400_000][self.prng.below(3) as usize];
-            match merge.step(&mut self.rig.file, &mut replaced, budget).expect("an intact tree") {
+            match merge.step(&mut self.rig.file, &mut take, budget).expect("an intact tree") {
                 Step::Paused => {}
                 Step::Wanted(pages) => self.load(&pages),
                 Step::Done(root) => break root,

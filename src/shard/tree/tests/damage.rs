@@ -73,7 +73,7 @@ fn damaged_pages_are_named_and_never_panic() {
         let mut merge = Merge::new(Kind::Current, root, Revision(0), every.into_iter());
         let mut sink = Loose(disk.clone());
         loop {
-            match merge.step(&mut sink, &mut |_, _| {}, usize::MAX) {
+            match merge.step(&mut sink, &mut |change, _| change.value.clone(), usize::MAX) {
                 Ok(Step::Wanted(pages)) => disk.load(&pages),
                 Ok(Step::Paused) => {}
                 Ok(Step::Done(_)) | Err(_) => break,

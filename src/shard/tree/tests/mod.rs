@@ -140,8 +140,11 @@ fn merge(
     let mut merge = Merge::new(kind, root, Revision(drop_below), changes.into_iter());
     let mut sink = disk.clone();
     let root = loop {
-        let mut replaced = |key: &Bytes, value: Option<Bytes>| old.push((key.clone(), value));
-        match merge.step(&mut sink, &mut replaced, budget).expect("an intact tree") {
+        let mut take = |change: &Change, value: Option<Bytes>| {
+            old.push((change.key.clone(), value));
+            change.value.clone()
+        };
+        match merge.step(&mut sink, &mut take, budget).expect("an intact tree") {
             Step::Paused => {}
             Step::Wanted(pages) => disk.load(&pages),
             Step::Done(root) => break root,

@@ -134,10 +134,9 @@ fn the_largest_request_fits_a_page() {
         let (mut current, mut undo, mut leased) = (vec![], vec![], vec![]);
         for (key, revision) in keys.zip(2..) {
             let log = put(&key, i64::MAX - 9 + revision, &value);
-            let replaced = Some(Record::decode(log.clone()).unwrap());
-            let undone = Undone { turn: Turn::Updated, key: key.clone().into(), replaced };
+            let undone = Form::Whole { log: &log, before: None }.encode(Turn::Updated, &key);
             let place = undo_key((Revision(revision), Sub(0)));
-            undo.push(change(&place, Some(undone.encode())));
+            undo.push(change(&place, Some(undone)));
             leased.push(change(&leased_key(LeaseId(i64::MAX), &key), Some(Bytes::new())));
             current.push(change(&key, Some(log)));
         }
@@ -161,7 +160,7 @@ fn a_slice_does_what_its_budget_allows() {
     let mut slices = 0;
     loop {
         disk.work();
-        let step = merge.step(&mut sink, &mut |_, _| {}, 128 << 10).unwrap();
+        let step = merge.step(&mut sink, &mut |change, _| change.value.clone(), 128 << 10).unwrap();
         assert!(disk.work().1 <= 2, "a leaf a slice, and what is begun is ended");
         match step {
             Step::Paused => slices += 1,

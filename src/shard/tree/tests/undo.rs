@@ -10,9 +10,9 @@ fn entries(from: i64, count: i64, value_bytes: usize) -> Vec<Change> {
     let value = vec![9; value_bytes];
     let one = |revision: i64| {
         let key = format!("/registry/leases/{}", revision % 100).into_bytes();
-        let replaced = Record::decode(put(&key, revision - 1, &value)).unwrap();
-        let undone = Undone { turn: Turn::Updated, key: key.into(), replaced: Some(replaced) };
-        change(&undo_key((Revision(revision), Sub(0))), Some(undone.encode()))
+        let form = Form::Whole { log: &put(&key, revision - 1, &value), before: None };
+        let undone = form.encode(Turn::Updated, &key);
+        change(&undo_key((Revision(revision), Sub(0))), Some(undone))
     };
     (from..from + count).map(one).collect()
 }
@@ -142,19 +142,22 @@ fn the_chain_of_a_key_leads_back_through_its_versions() {
     let disk = Disk::new(4);
     let mut changes = Vec::new();
     for revision in 2..300_i64 {
-        let replaced =
-            (revision > 2).then(|| Record::decode(put(b"key", revision - 1, &[1; 2_000])).unwrap());
-        let turn = if replaced.is_some() { Turn::Updated } else { Turn::Created };
-        let undone = Undone { turn, key: Bytes::from_static(b"key"), replaced };
-        changes.push(change(&undo_key((Revision(revision), Sub(0))), Some(undone.encode())));
+        let log = put(b"key", revision - 1, &[1; 2_000]);
+        let (turn, form) = match revision {
+            2 => (Turn::Created, Form::Nothing),
+            _ => (Turn::Updated, Form::Whole { log: &log, before: None }),
+        };
+        let undone = form.encode(turn, b"key");
+        changes.push(change(&undo_key((Revision(revision), Sub(0))), Some(undone)));
     }
     let root = append(&disk, None, changes);
     let reader = disk.reader(Kind::Undo, root);
     let (mut at, mut hops) = ((Revision(299), Sub(0)), 0);
     loop {
         let value = disk.wait(|| reader.get(&undo_key(at))).expect("every change has an entry");
-        let Some(replaced) = Undone::decode(&value).expect("own encoding").replaced else { break };
-        at = replaced.at();
+        let replaced = Undone::decode(&value).expect("own encoding").replaced;
+        let Replaced::Whole { record, .. } = replaced else { break };
+        at = record.at();
         hops += 1;
     }
     assert_eq!((at.0, hops), (Revision(2), 297));
