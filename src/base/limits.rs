@@ -252,8 +252,8 @@ pub const CHECKPOINT_LOG_BYTES: u64 = 256 << 20;
 /// The least that --page-cache-bytes and --memtable-bytes may be set to: the cache has to hold two
 /// of the largest pages, and changes of some large requests come together.
 pub const MEMORY_SHARE_BYTES_MIN: u64 = 16 << 20;
-/// Steps that a read of an old version goes back from a whole copy at most; the next entry of the key
-/// is a whole copy itself.
+/// Steps that a read of an old version goes back from a whole copy at most; the next entry of the
+/// key is a whole copy itself.
 pub const CHAIN_STEPS_MAX: u8 = 15;
 /// A shorter value is kept whole when it is replaced.
 pub const DELTA_VALUE_BYTES_MIN: usize = 64;

@@ -97,6 +97,8 @@ impl Connection {
         }
         let deadline = match request {
             Request::Watch(_) | Request::Hash | Request::HashKv(_) => Tick(u64::MAX),
+            // It is answered when pages are rewritten; etcd waits for that without end, too.
+            Request::Compact(ref compact) if compact.physical => Tick(u64::MAX),
             _ => self.now.plus_ms(self.ctx.settings.request_timeout_ms),
         };
         let number = self.calls.insert(Call { slot, sub, is_admitted, deadline });

@@ -12,10 +12,10 @@ use super::cache::Cache;
 use super::checkpoint::{Checkpoint, Ended, Failed, Stage};
 use super::disk::{Action, DiskOp, Fault, FileId};
 use super::extent::{Extent, PageRef, UNIT_BYTES};
-use super::image::{Codec, Damage, Place};
+use super::image::{Codec, Place};
 use super::reader::{Purpose, Reader};
 use super::superblock::{State, Superblock};
-use super::{PageCheck, PageSink, Pages};
+use super::{PageForm, PageSink, Pages};
 
 /// What became of an operation that is no read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,7 +46,6 @@ pub enum Read {
 pub struct PageFile {
     file: FileId,
     codec: Codec,
-    check: PageCheck,
     tokens: Tokens,
     /// `None`: the references were not walked yet. Reads need none.
     allocator: Option<Allocator>,
@@ -89,20 +88,20 @@ impl PageSink for PageFile {
 impl PageFile {
     /// The file whose newest superblock was found, and its length. One without a checkpoint can
     /// be written at once; any other when `adopt` was called. Every page that is read passes
-    /// `check` before it is served.
+    /// the check of `form` before it is served.
     #[must_use]
     pub fn open(
         newest: Superblock,
         file_bytes: u64,
         cache_bytes_max: usize,
-        check: PageCheck,
+        form: PageForm,
     ) -> PageFile {
         let identity = newest.identity;
+        let place = Place { data_dir: identity.data_dir, shard: identity.shard };
         let disk_units = u32::try_from(file_bytes.div_ceil(UNIT_BYTES)).unwrap_or(u32::MAX);
         PageFile {
             file: FileId(identity.shard),
-            codec: Codec::new(Place { data_dir: identity.data_dir, shard: identity.shard }),
-            check,
+            codec: Codec::new(place, form),
             tokens: Tokens::default(),
             allocator: (newest.sequence == 0).then(Allocator::new),
             cache: Cache::new(cache_bytes_max),
@@ -168,11 +167,8 @@ impl PageFile {
                 Fault::Failed { file, what: "read of a page", at: Some(at.extent()), cause };
             self.fail(fault)
         })?;
-        let opened = self.codec.open(at, bytes).and_then(|page| match (self.check)(&page) {
-            Ok(()) => Ok(page),
-            Err(what) => Err(Damage::Contents(what.0)),
-        });
-        let page = opened.map_err(|damage| self.fail(Fault::Damaged { file, at, damage }))?;
+        let page = self.codec.open(at, bytes);
+        let page = page.map_err(|damage| self.fail(Fault::Damaged { file, at, damage }))?;
         Ok(match reading.purpose {
             Purpose::Check => Read::Checked(at),
             Purpose::Wish => {

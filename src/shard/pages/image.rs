@@ -1,16 +1,16 @@
 //! A page's bytes on disk: a header, then the body, compressed if that saves a unit. Format
-//! version 1. Integers are little-endian.
+//! version 2. Integers are little-endian.
 //!
 //! ```text
 //! offset  size  field
 //!      0     8  magic, "RINGPAGE"
-//!      8     2  format version, 1
+//!      8     2  format version, 2
 //!     10     2  shard
 //!     12     4  unit: where the page lies / 4096
 //!     16    16  data-dir id, random, made with the data directory
 //!     32     8  sequence of the checkpoint that wrote it
 //!     40     4  bytes of the page as it was handed in
-//!     44     1  form of the body: 1 raw, 2 zstd
+//!     44     1  form of the body: 1 raw, 2 folded, and compressed by zstd
 //!     45     3  zero
 //!     48        body; then zeros up to the unit's end
 //! ```
@@ -28,10 +28,11 @@ use crate::base::ShardId;
 use crate::base::block::{BLOCK_BYTES, BlockPool, Blocks};
 use crate::base::limits::PAGE_LOGICAL_BYTES_MAX;
 
+use super::PageForm;
 use super::extent::{Extent, PageRef};
 
 /// The format that this code writes, and the only one it reads.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 /// Bytes in front of a body. A page of n units holds this much less when it is not compressed.
 pub const HEADER_BYTES: usize = 48;
 
@@ -107,8 +108,10 @@ impl fmt::Display for Damage {
 /// Makes pages into bytes and back. Holds the contexts of zstd, which are dear to make.
 pub struct Codec {
     place: Place,
+    form: PageForm,
     compressor: CCtx<'static>,
     expander: DCtx<'static>,
+    folded: Vec<u8>,
     scratch: Vec<u8>,
     /// Memory of pages that were written, for those to come.
     blocks: BlockPool,
@@ -138,13 +141,14 @@ fn units(body: usize) -> usize {
 impl Codec {
     /// For the pages of one file.
     #[must_use]
-    pub fn new(place: Place) -> Codec {
+    pub fn new(place: Place, form: PageForm) -> Codec {
         let mut compressor = CCtx::create();
         compressor
             .set_parameter(CParameter::CompressionLevel(LEVEL))
             .expect("zstd knows its own levels");
         let blocks = BlockPool::default();
-        Codec { place, compressor, expander: DCtx::create(), scratch: Vec::new(), blocks }
+        let (folded, scratch) = (Vec::new(), Vec::new());
+        Codec { place, form, compressor, expander: DCtx::create(), folded, scratch, blocks }
     }
 
     /// Compresses a page if that saves a unit.
@@ -158,7 +162,10 @@ impl Codec {
         }
         self.scratch.clear();
         self.scratch.reserve(zstd_safe::compress_bound(len));
-        let packed = self.compressor.compress2(&mut self.scratch, logical);
+        self.folded.clear();
+        self.folded.extend_from_slice(logical);
+        (self.form.fold)(&mut self.folded);
+        let packed = self.compressor.compress2(&mut self.scratch, &self.folded);
         // An error would be zstd's own: raw is always right.
         if packed.is_err() || units(self.scratch.len()) >= units(len) {
             return raw;
@@ -166,7 +173,7 @@ impl Codec {
         Packed { form: ZSTD, body: &self.scratch, ..raw }
     }
 
-    /// The page that `at` refers to, from what stands in its extent.
+    /// The page that `at` refers to, checked, from what stands in its extent.
     ///
     /// # Errors
     /// What stands there is not that page.
@@ -187,11 +194,16 @@ impl Codec {
             ZSTD => {
                 let mut out = Vec::with_capacity(logical);
                 self.expander.decompress(&mut out, body).map_err(|_| Damage::Body)?;
+                (self.form.unfold)(&mut out);
                 Bytes::from(out)
             }
             _ => return Err(Damage::Body),
         };
-        if expanded.len() == logical { Ok(expanded) } else { Err(Damage::Body) }
+        if expanded.len() != logical {
+            return Err(Damage::Body);
+        }
+        (self.form.check)(&expanded).map_err(|what| Damage::Contents(what.0))?;
+        Ok(expanded)
     }
 
     /// Whether a header is of the place that `at` names.

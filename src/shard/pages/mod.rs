@@ -65,8 +65,16 @@ pub trait Pages {
     fn holds(&self, at: PageRef) -> bool;
 }
 
-/// Says whether bytes whose checksum holds are a page to the tree that reads it.
-pub type PageCheck = fn(&Bytes) -> Result<(), Malformed>;
+/// What the tree that reads pages says of them.
+#[derive(Clone, Copy, Debug)]
+pub struct PageForm {
+    /// Whether bytes whose checksum holds are a page to it.
+    pub check: fn(&Bytes) -> Result<(), Malformed>,
+    /// Turns a page into what compresses best, in place. Takes any bytes.
+    pub fold: fn(&mut [u8]),
+    /// Undoes that.
+    pub unfold: fn(&mut [u8]),
+}
 
 /// Where a checkpoint puts pages, and finds those that it begins with.
 pub trait PageSink: Pages {

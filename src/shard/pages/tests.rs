@@ -163,8 +163,16 @@ struct Rig {
     done: Vec<Done>,
     reads: Vec<Read>,
     cache_bytes: usize,
-    check: PageCheck,
+    form: PageForm,
 }
+
+/// Of pages that hold anything. What is folded differs, so that a page that is not unfolded is
+/// seen.
+const PLAIN: PageForm = PageForm {
+    check: |_| Ok(()),
+    fold: |page| page.iter_mut().for_each(|byte| *byte ^= 1),
+    unfold: |page| page.iter_mut().for_each(|byte| *byte ^= 1),
+};
 
 impl Rig {
     fn new(cache_bytes: usize) -> Rig {
@@ -172,15 +180,15 @@ impl Rig {
     }
 
     fn open(disk: MemoryDisk, cache_bytes: usize) -> Result<Rig, Refusal> {
-        Rig::open_with(disk, cache_bytes, |_| Ok(()))
+        Rig::open_with(disk, cache_bytes, PLAIN)
     }
 
-    fn open_with(disk: MemoryDisk, cache_bytes: usize, check: PageCheck) -> Result<Rig, Refusal> {
+    fn open_with(disk: MemoryDisk, cache_bytes: usize, form: PageForm) -> Result<Rig, Refusal> {
         let head = &disk.bytes[..disk.bytes.len().min(HEAD_BYTES)];
         let opened = open(head, disk.bytes.len() as u64, &IDENTITY)?;
-        let file = PageFile::open(opened.superblock, disk.bytes.len() as u64, cache_bytes, check);
+        let file = PageFile::open(opened.superblock, disk.bytes.len() as u64, cache_bytes, form);
         let (done, reads) = (Vec::new(), Vec::new());
-        Ok(Rig { file, disk, pending: Vec::new(), done, reads, cache_bytes, check })
+        Ok(Rig { file, disk, pending: Vec::new(), done, reads, cache_bytes, form })
     }
 
     fn tend(&mut self) {
@@ -272,6 +280,6 @@ impl Rig {
         let mut disk = self.disk;
         let in_flight: Vec<DiskOp> = self.pending.into_iter().map(|(op, _)| op).collect();
         disk.crash(&in_flight, prng);
-        Rig::open_with(disk, self.cache_bytes, self.check)
+        Rig::open_with(disk, self.cache_bytes, self.form)
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! The merge goes by key and `undo` by revision, so what each change replaced waits in between:
 //! versions of the layer are there anyway, what comes from the old tree is made a delta at once or
-//! copied. It waits in buckets of neighbouring revisions, each of which is put in order when its turn comes.
+//! copied. It waits in buckets of neighbouring revisions, each of which is put in order when its
+//! turn comes.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};

@@ -137,7 +137,7 @@ impl Store {
             leased: root(state.roots.leased)?,
             meta: root(state.roots.meta)?,
         };
-        let file = PageFile::open(superblock, file_bytes, settings.cache_bytes, tree::check);
+        let file = PageFile::open(superblock, file_bytes, settings.cache_bytes, tree::FORM);
         Ok(Store {
             settings,
             active: Memtable::new(settings.seed),

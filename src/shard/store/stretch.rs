@@ -22,8 +22,8 @@ use crate::shard::mvcc::source::{Stop, Walk};
 use crate::shard::pages::PageRef;
 use crate::shard::tree::{Delta, Kind, Replaced, Undone};
 
-/// Changes behind a stretch that are looked through for one key rather than to read the pages of its
-/// own: a few milliseconds' worth of either.
+/// Changes behind a stretch that are looked through for one key rather than to read the pages of
+/// its own: a few milliseconds' worth of either.
 const LOOK_THROUGH_PER_KEY: usize = 256;
 /// What a delta takes of memory beside its bytes.
 const DELTA_OVERHEAD_BYTES: usize = 128;

@@ -13,6 +13,7 @@
 
 mod aggregate;
 mod entries;
+mod fold;
 mod level;
 mod merge;
 mod page;
@@ -27,7 +28,10 @@ pub use self::read::{Damaged, Leaf, Reader, Stop, Visitor, Walk};
 pub use self::undone::{Chain, Delta, Form, Replaced, Undone};
 
 use crate::base::limits::{BRANCH_UNITS, CURRENT_LEAF_UNITS, LEAF_UNITS, UNDO_LEAF_UNITS};
-use crate::shard::pages::logical_bytes_in;
+use crate::shard::pages::{PageForm, logical_bytes_in};
+
+/// Pages of trees, for whoever keeps them.
+pub const FORM: PageForm = PageForm { check, fold: fold::fold, unfold: fold::unfold };
 
 /// The trees of a shard. All are alike but for what an entry counts as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,7 +4,8 @@
 //! byte 0       1      2      4         8       8 + 8n
 //!      | level | tree | zero | entries | slots | entries: key and value, one behind the other
 //!      | u8    | u8   | 2 B  | u32 = n | 8n    |
-//! slot: key_end u32, value_end u32, both counted from the page's first byte
+//! slot: key_end u32, value_end u32, both counted from the page's first byte; within what is
+//! compressed they are lengths, see `fold`
 //! ```
 //!
 //! Leaves have level 0. The entries of a branch are its children: a key that is not above any key
@@ -22,8 +23,8 @@ use crate::base::limits::TREE_HEIGHT_MAX;
 use crate::base::record::Malformed;
 use crate::shard::pages::PageRef;
 
-const HEADER_BYTES: usize = 8;
-const SLOT_BYTES: usize = 8;
+pub(super) const HEADER_BYTES: usize = 8;
+pub(super) const SLOT_BYTES: usize = 8;
 
 /// What an entry takes beside its key and its value.
 pub(super) const ENTRY_OVERHEAD_BYTES: usize = SLOT_BYTES;

@@ -6,7 +6,8 @@ use super::*;
 use crate::base::block::Blocks;
 use crate::base::{RaftIndex, Revision, Term};
 use crate::shard::pages::{
-    AGGREGATE_BYTES, Done, Identity, PageFile, PageRef, PageSink, Pages, Root, Roots, State, open,
+    AGGREGATE_BYTES, Done, Identity, PageFile, PageForm, PageRef, PageSink, Pages, Root, Roots,
+    State, open,
 };
 use crate::shard::wal::ChainPoint;
 
@@ -195,7 +196,8 @@ impl Store {
         let front = Extent { unit: 0, units: SUPERBLOCK_UNITS };
         let head = disk.read(FileId(SHARD), front).expect("a file");
         let found = open(&head, length, &IDENTITY).unwrap_or_else(|refusal| panic!("{refusal}"));
-        PageFile::open(found.superblock, length, 1 << 20, |_| Ok(()))
+        let form = PageForm { check: |_| Ok(()), fold: |_| {}, unfold: |_| {} };
+        PageFile::open(found.superblock, length, 1 << 20, form)
     }
 
     fn begin(&mut self) {

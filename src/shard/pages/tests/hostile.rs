@@ -38,7 +38,7 @@ fn references() {
 /// Bodies behind valid checksums, as a bug or an attacker with the disk would leave them.
 #[test]
 fn pages() {
-    let mut codec = Codec::new(place());
+    let mut codec = Codec::new(place(), PLAIN);
     let mut prng = Prng::new(2);
     let mut accepted = 0;
     for round in 0..20_000 {

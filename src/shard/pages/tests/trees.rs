@@ -48,7 +48,7 @@ enum Cut {
 
 impl World {
     fn new(seed: u64) -> World {
-        let rig = Rig::open_with(MemoryDisk::default(), CACHE_BYTES, tree::check);
+        let rig = Rig::open_with(MemoryDisk::default(), CACHE_BYTES, tree::FORM);
         World {
             rig: rig.expect("an empty file is a fresh one"),
             prng: Prng::new(seed),
@@ -306,7 +306,7 @@ fn trees_outlive_crashes_of_their_file() {
 
 #[test]
 fn a_page_that_no_tree_wrote_is_not_served() {
-    let mut rig = Rig::open_with(MemoryDisk::default(), 0, tree::check).expect("a fresh file");
+    let mut rig = Rig::open_with(MemoryDisk::default(), 0, tree::FORM).expect("a fresh file");
     let written = rig.checkpoint(&[b"intact, and no page of a tree".to_vec()], &[]);
     let mut rig = rig.crash(&mut Prng::new(1)).expect("a whole file");
     let fault = rig.load(written[0]).expect_err("a page that is none");
