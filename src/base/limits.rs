@@ -89,8 +89,8 @@ pub const SHARD_QUEUE_MAX: usize = 2 * ADMITTED_MAX as usize;
 /// Operations under way at the coordinator, calls that wait for a term, and calls that are refused
 /// once the space alarm is raised: so many of each. One more is refused: too many requests.
 pub const OPERATIONS_MAX: usize = 2 * ADMITTED_MAX as usize;
-/// Keep-alives that wait to learn whether their lease ends. One more is refused: too many requests.
-pub const RENEWALS_WAITING_MAX: usize = 65_536;
+/// Keep-alives and grants that wait for a lease to be gone. One more is refused: too many requests.
+pub const LEASE_WAITING_MAX: usize = 65_536;
 /// Rounds of mail and apply that one step of a core takes on before it lets others run.
 pub const STEP_ROUNDS_MAX: usize = 64;
 /// Records that one slice of a long read visits before other work gets its turn.
@@ -257,6 +257,11 @@ pub const MEMORY_SHARE_BYTES_MIN: u64 = 16 << 20;
 pub const CHAIN_STEPS_MAX: u8 = 15;
 /// A shorter value is kept whole when it is replaced.
 pub const DELTA_VALUE_BYTES_MIN: usize = 64;
+/// Places of lists on each core of which the count of what is left is remembered. The oldest one is
+/// forgotten, and counted anew when it is asked for.
+pub const REMAINING_MAX: usize = 1_024;
+/// Bytes of the two keys of such a place. A longer one is not remembered.
+pub const REMAINING_KEY_BYTES_MAX: usize = 4 << 10;
 /// Reads of old versions that remember how far they have come while they wait for a page. With one
 /// more, another begins anew.
 pub const TRAILS_MAX: usize = 128;

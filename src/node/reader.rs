@@ -12,6 +12,7 @@ use crate::base::{Revision, ShardId, Tick};
 use crate::shard::eval::{self, Ask, Conditions, Gathered, Stop, Write};
 use crate::shard::mvcc::hash::{HashOf, HashSum, Hashed};
 use crate::shard::mvcc::range::{self, Gather, Run};
+use crate::shard::mvcc::remaining::Remaining;
 use crate::shard::mvcc::source::AsOf;
 use crate::wire::call::{Answer, Reply, Request};
 use crate::wire::etcdserverpb::request_op::Request as Op;
@@ -64,6 +65,8 @@ pub(super) struct Reader {
     unholds: Vec<Revision>,
     /// Hashes whose lists are complete and are summed up in slices.
     summing: Vec<u64>,
+    /// What is left of lists that are read page by page.
+    remaining: Remaining,
 }
 
 /// Whether a request is a Txn of ranges only: a read as of one revision.
@@ -89,7 +92,9 @@ impl Reader {
         };
         let router = here.topology.router();
         let shards = router.shards_of(&eval::request_range(&request));
+        let known = self.remaining.of(at, &request);
         let gather = Gather::new(request, AsOf::At(at), usize::from(router.shards()));
+        let gather = gather.knowing(known);
         let ask = gather.first_ask();
         let asks = shards.iter().map(|shard| (shard, ReadWhat::Range(ask.clone()))).collect();
         let kind = Kind::Range(Some(Box::new(gather)));
@@ -307,7 +312,7 @@ impl Reader {
                 let gather = held.take().expect("a range is finished once");
                 let further = gather.further_asks();
                 if further.is_empty() {
-                    return Next::End(Ok(Answer::Range(gather.finish(at))));
+                    return Next::End(Ok(Answer::Range(gather.finish(at, &mut self.remaining))));
                 }
                 *held = Some(gather);
                 let shard = |shard: usize| ShardId(u16::try_from(shard).expect("few shards"));

@@ -2,7 +2,7 @@
 
 use super::Leader;
 use crate::base::effect::Effect;
-use crate::base::limits::{LEASE_EXPIRIES_PER_PASS, LEASE_TTL_MAX_S, RENEWALS_WAITING_MAX};
+use crate::base::limits::{LEASE_EXPIRIES_PER_PASS, LEASE_TTL_MAX_S, LEASE_WAITING_MAX};
 use crate::base::reject::Reject;
 use crate::base::{LeaseId, Revision, ShardId, Tick};
 use crate::lease::{Cause, Renewal};
@@ -11,18 +11,30 @@ use crate::node::mail::{LeaseLeft, Mail, Origin};
 use crate::node::{Here, Outbox};
 use crate::orderer::{Place, Proposal, placed};
 use crate::shard::eval::Ask;
-use crate::wire::call::Answer;
+use crate::wire::call::{Answer, Request};
 use crate::wire::etcdserverpb as pb;
+
+/// Who waits for a lease that is going to be gone.
+#[derive(Debug)]
+pub(super) enum Waiting {
+    Renewal(Origin),
+    /// A grant of the same ID.
+    Grant(Origin, pb::LeaseGrantRequest),
+}
 
 impl Leader {
     pub(super) fn grant(
         &mut self,
         here: &mut Here,
         origin: Origin,
-        request: &pb::LeaseGrantRequest,
+        request: pb::LeaseGrantRequest,
         out: &mut Outbox,
     ) {
         const COST_BYTES: u64 = 64;
+        // Whether the ID is free is known when the end of its lease is committed.
+        if self.going.contains(&LeaseId(request.id)) {
+            return self.await_end(here, LeaseId(request.id), Waiting::Grant(origin, request), out);
+        }
         let conditions = self.conditions(here);
         let full = conditions.quota_left.is_some_and(|left| left <= COST_BYTES);
         let mut id = LeaseId(request.id);
@@ -32,8 +44,7 @@ impl Leader {
             Some(Reject::NoSpace)
         } else if request.ttl > LEASE_TTL_MAX_S {
             Some(Reject::LeaseTtlTooLarge)
-        } else if self.lease_stands(id) || self.going.contains(&id) {
-            // One that is going exists until its end is committed.
+        } else if self.lease_stands(id) {
             Some(Reject::LeaseExists)
         } else {
             None
@@ -142,22 +153,33 @@ impl Leader {
             Renewal::Missing | Renewal::NotLeading => {
                 self.answer_renewal(here, origin, id, 0, out);
             }
-            Renewal::Going if self.renewals_waiting >= RENEWALS_WAITING_MAX => {
-                here.answer(origin, Err(Reject::TooManyRequests), out);
-            }
-            Renewal::Going => {
-                self.renewals_waiting += 1;
-                self.waiting_renewals.entry(id).or_default().push(origin);
-            }
+            Renewal::Going => self.await_end(here, id, Waiting::Renewal(origin), out),
         }
     }
 
-    /// The lease has ended: who waited to renew it is told so.
-    pub(super) fn end_renewals(&mut self, here: &mut Here, id: LeaseId, out: &mut Outbox) {
-        let waited = self.waiting_renewals.remove(&id).unwrap_or_default();
-        self.renewals_waiting -= waited.len();
-        for origin in waited {
-            self.answer_renewal(here, origin, id, 0, out);
+    fn await_end(&mut self, here: &mut Here, id: LeaseId, waiting: Waiting, out: &mut Outbox) {
+        if self.after_end_count >= LEASE_WAITING_MAX {
+            let (Waiting::Renewal(origin) | Waiting::Grant(origin, _)) = waiting;
+            return here.answer(origin, Err(Reject::TooManyRequests), out);
+        }
+        self.after_end_count += 1;
+        self.after_end.entry(id).or_default().push(waiting);
+    }
+
+    /// The lease has ended: who waited for that goes on.
+    pub(super) fn lease_ended(&mut self, here: &mut Here, id: LeaseId, out: &mut Outbox) {
+        let waited = self.after_end.remove(&id).unwrap_or_default();
+        self.after_end_count -= waited.len();
+        for waiting in waited {
+            match waiting {
+                Waiting::Renewal(origin) => self.answer_renewal(here, origin, id, 0, out),
+                Waiting::Grant(origin, request) if self.is_open() => {
+                    self.grant(here, origin, request, out);
+                }
+                Waiting::Grant(origin, request) => {
+                    self.queued.push_back((origin, Request::LeaseGrant(request)));
+                }
+            }
         }
     }
 

@@ -93,9 +93,9 @@ pub struct Leader {
     lease_metrics: Arc<LeaseMetrics>,
     going: BTreeSet<LeaseId>,
     granting: BTreeSet<LeaseId>,
-    /// Keep-alives of leases that are going, and how many there are.
-    waiting_renewals: BTreeMap<LeaseId, Vec<Origin>>,
-    renewals_waiting: usize,
+    /// Who waits for a lease that is going to be gone, and how many there are.
+    after_end: BTreeMap<LeaseId, Vec<leases::Waiting>>,
+    after_end_count: usize,
     expiry_under_way: bool,
     prng: Prng,
     // Alarms and compaction, what is in flight included.
@@ -172,8 +172,8 @@ impl Leader {
             lease_metrics,
             going: BTreeSet::new(),
             granting: BTreeSet::new(),
-            waiting_renewals: BTreeMap::new(),
-            renewals_waiting: 0,
+            after_end: BTreeMap::new(),
+            after_end_count: 0,
             expiry_under_way: false,
             prng: Prng::new(config.seed),
             alarms,
@@ -321,7 +321,7 @@ impl Leader {
                 Effect::Revoke { id } => {
                     self.going.remove(id);
                     self.leases.revoke(*id);
-                    self.end_renewals(here, *id, out);
+                    self.lease_ended(here, *id, out);
                 }
                 Effect::Compact { at } => {
                     self.compact = self.compact.max(*at);
@@ -538,7 +538,7 @@ impl Leader {
                 let physical = if request.physical { Physical::Yes } else { Physical::No };
                 self.compact(here, Some(origin), Revision(request.revision), physical, out);
             }
-            Request::LeaseGrant(request) => self.grant(here, origin, &request, out),
+            Request::LeaseGrant(request) => self.grant(here, origin, request, out),
             Request::LeaseRevoke(id) => self.revoke(here, Some(origin), vec![id], out),
             Request::LeaseKeepAlive(id) => self.renew(here, origin, id, out),
             Request::LeaseTimeToLive { id, keys } => self.lease_left(here, origin, id, keys, out),

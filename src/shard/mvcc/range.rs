@@ -15,6 +15,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::cursor::{Budget, RangeCursor, Step};
+use super::remaining::Remaining;
 use super::source::{AsOf, CountState, Counted, Source, Stop};
 use crate::base::Revision;
 use crate::base::range::KeyRange;
@@ -119,6 +120,8 @@ pub struct Gather {
     request: RangeRequest,
     as_of: AsOf,
     runs: Vec<Run>,
+    /// The count of the range, if it need not be asked for.
+    known: Option<u64>,
 }
 
 impl Gather {
@@ -126,7 +129,13 @@ impl Gather {
     #[must_use]
     pub fn new(request: RangeRequest, as_of: AsOf, shards: usize) -> Gather {
         assert!(validate(&request).is_ok(), "a range request was planned unchecked");
-        Gather { request, as_of, runs: vec![Run::default(); shards] }
+        Gather { request, as_of, runs: vec![Run::default(); shards], known: None }
+    }
+
+    /// So many live keys are in the range, if that is known.
+    #[must_use]
+    pub fn knowing(self, known: Option<u64>) -> Gather {
+        Gather { known, ..self }
     }
 
     /// What every shard is asked first.
@@ -139,7 +148,7 @@ impl Gather {
             after: None,
             limit: wanted.map(|wanted| share(wanted, self.runs.len())),
             records: !self.request.count_only,
-            count: true,
+            count: self.known.is_none(),
             filter: Filter::of(&self.request),
         }
     }
@@ -181,10 +190,17 @@ impl Gather {
         self.runs.iter().enumerate().filter_map(again).collect()
     }
 
-    /// The answer, with the store's `revision` for its header.
+    /// The answer, with the store's `revision` for its header. What it says of the range behind it
+    /// is noted.
     #[must_use]
-    pub fn finish(self, revision: Revision) -> RangeAnswer {
-        assemble(&self.request, revision, self.runs)
+    pub fn finish(self, revision: Revision, remaining: &mut Remaining) -> RangeAnswer {
+        let Gather { request, as_of, runs, known } = self;
+        let mut answer = assemble(&request, revision, runs);
+        answer.count = known.unwrap_or(answer.count);
+        if let AsOf::At(at) = as_of {
+            remaining.note(at, &request, &answer);
+        }
+        answer
     }
 }
 

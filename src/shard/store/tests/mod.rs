@@ -1,5 +1,7 @@
 //! A store whose page file lies in memory, for tests of everything that reads one.
 
+mod chains;
+
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
