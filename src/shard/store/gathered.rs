@@ -19,7 +19,7 @@ use crate::base::range::KeyRange;
 use crate::base::record::{Malformed, Record};
 use crate::base::{LeaseId, Revision};
 use crate::shard::memtable::{Memtable, Position, Versions};
-use crate::shard::tree::{Chain, Change, Delta, Form, leased_key, undo_key};
+use crate::shard::tree::{Chain, Change, Delta, Form, REPLACED_COST_BYTES, leased_key, undo_key};
 
 /// Changes of one bucket, about.
 const BUCKET_CHANGES: u64 = 512;
@@ -231,7 +231,7 @@ impl Replaced {
     fn encode(&mut self, next: &Record, deltas: &mut Deltas) -> usize {
         let Replaced::Before(last) = self else { return ENTRY_COST_BYTES };
         let record = Arc::clone(last);
-        let cost = ENTRY_COST_BYTES + record.log().len() + next.log().len();
+        let cost = REPLACED_COST_BYTES + record.log().len() + next.log().len();
         *self = match deltas.make(&record, next) {
             Some(delta) => Replaced::Delta(delta),
             None => Replaced::Version { record, before: None },

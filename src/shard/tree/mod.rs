@@ -22,7 +22,7 @@ mod undone;
 
 pub use self::aggregate::{Aggregate, Root};
 pub use self::entries::{lease_of, leased_key, undo_key, undo_place};
-pub use self::merge::{Change, Merge, Step, Take};
+pub use self::merge::{Change, Merge, REPLACED_COST_BYTES, Step, Take};
 pub use self::page::{Entry, check, references};
 pub use self::read::{Damaged, Leaf, Reader, Stop, Visitor, Walk};
 pub use self::undone::{Chain, Delta, Form, Replaced, Undone};
