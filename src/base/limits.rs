@@ -194,9 +194,14 @@ pub const WATCHERS_PER_STREAM_MAX: usize = 100_000;
 pub const CATCH_UP_WINDOW_BYTES: usize = 16 << 20;
 /// Bytes of one catch-up answer, events of one revision never split.
 pub const CATCH_UP_MESSAGE_BYTES: usize = 1 << 20;
-/// Changes that one call for a stretch of history looks at; a revision is never split. At it the
-/// stretch ends early and says how far it came.
-pub const STRETCH_CHANGES_MAX: usize = 8192;
+/// Changes that a stretch of history looks at in one slice. From what layers hold a stretch is one
+/// slice, and ends early, never within a revision, and says how far it came.
+pub const STRETCH_CHANGES_MAX: usize = 8_192;
+/// Slices of changes that a stretch takes from the trees; then it ends early.
+pub const STRETCH_SLICES_MAX: usize = 4;
+/// Bytes of deltas behind a stretch that wait for the whole version they start from. With more the
+/// keys left are looked up one by one.
+pub const LOOK_THROUGH_BYTES_MAX: usize = 32 << 20;
 /// Catch-up windows that one hub has open at a time. A further watcher waits for its turn.
 pub const CATCH_UP_WINDOWS_MAX: usize = 4;
 /// Requests of one watch stream that wait for the hub. Above it a create is refused, a progress

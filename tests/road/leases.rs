@@ -165,7 +165,7 @@ fn renewals_that_wait_are_bounded() {
     decide(&mut rig);
     let renew = || Request::LeaseKeepAlive(LeaseId(7));
     let first = rig.call(0, renew());
-    for _ in 1..limits::RENEWALS_WAITING_MAX {
+    for _ in 1..limits::LEASE_WAITING_MAX {
         let _ = rig.call(0, renew());
     }
     let one_more = rig.call(0, renew());

@@ -127,7 +127,8 @@ impl ShardRole {
                 let stretch = if cursor.after().next() < compact {
                     Err(compact)
                 } else {
-                    Ok(cursor.step(&self.store)?)
+                    let Some(stretch) = cursor.step(&self.store)? else { return Ok(None) };
+                    Ok(stretch)
                 };
                 Some((*core, Mail::Stretch(*number, self.id, stretch)))
             }

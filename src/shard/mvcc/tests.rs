@@ -371,7 +371,8 @@ impl Store {
                 cursor = cursor.within(changes_max);
                 let stretch = loop {
                     match cursor.step(&shard.store) {
-                        Ok(stretch) => break stretch,
+                        Ok(Some(stretch)) => break stretch,
+                        Ok(None) => {}
                         Err(stop) => shard.bring(stop),
                     }
                     // What it waits for may have moved when it goes on.

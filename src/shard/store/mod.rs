@@ -24,6 +24,7 @@ mod scrub;
 mod stretch;
 #[cfg(test)]
 pub(in crate::shard) mod tests;
+mod unrolled;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};

@@ -111,6 +111,11 @@ impl Store {
         self.version(&Bytes::copy_from_slice(&value)).map(Some)
     }
 
+    /// The newest version of a key below the layers, a tombstone included.
+    pub(super) fn below(&self, key: &[u8]) -> Result<Option<Record>, Stop> {
+        Ok(self.current(key)?.map(|(newest, _)| newest))
+    }
+
     /// What a value of `current` says.
     pub(super) fn version(&self, value: &Bytes) -> Result<(Record, Chain), Stop> {
         let parts = Chain::split(value);

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::Paged;
+use crate::base::limits::STRETCH_CHANGES_MAX;
 use crate::base::prng::Prng;
 use crate::base::range::KeyRange;
 use crate::base::record::{PutFields, Record};
@@ -93,7 +94,13 @@ impl History {
         while after < upto {
             let bytes = [1, 2_000, 40_000][self.prng.below(3) as usize];
             let mut cursor = StretchCursor::new(range.clone(), after, upto, bytes);
-            let stretch = self.shard.read(|store| cursor.step(store));
+            let slice = [STRETCH_CHANGES_MAX, 20, 1][self.prng.below(3) as usize];
+            cursor = cursor.within(slice);
+            let stretch = loop {
+                if let Some(stretch) = self.shard.read(|store| cursor.step(store)) {
+                    break stretch;
+                }
+            };
             assert!(stretch.reached > after);
             after = stretch.reached;
             found.extend(stretch.changes);
