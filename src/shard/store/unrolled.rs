@@ -1,9 +1,9 @@
 //! The part of a stretch that the trees hold.
 //!
 //! `undo` names each change and leads from what it made to what it replaced, and what a change made
-//! is what the next change of its key replaced, or for the last one the key's version as of the end
-//! of the stretch. So the changes are gathered, the keys' versions as of the end are found, and from
-//! there the changes are gone through backwards. All of it in slices.
+//! is what the next change of its key replaced, or for the last one the key's version as of the
+//! end of the stretch. So the changes are gathered, the keys' versions as of the end are found, and
+//! from there the changes are gone through backwards. All of it in slices.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
