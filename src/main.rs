@@ -1,6 +1,7 @@
 //! The `ringbolt` binary.
 
 use std::io::IsTerminal;
+use std::path::Path;
 
 use ringbolt::{cli, log, runtime};
 
@@ -27,9 +28,14 @@ fn main() {
             }
         }
     };
-    let mut args = std::env::args_os().skip(1).peekable();
-    let code = if args.next_if(|first| first == "bench").is_some() {
-        cli::bench::main(args, streams, std::io::stderr().is_terminal())
+    let mut args = std::env::args_os().peekable();
+    let called = args.next().unwrap_or_default();
+    let is_utl = Path::new(&called).file_name().is_some_and(|name| name == "etcdutl");
+    let is_terminal = std::io::stderr().is_terminal();
+    let code = if is_utl || args.next_if(|first| first == "utl").is_some() {
+        cli::utl::main(args, streams, is_terminal)
+    } else if args.next_if(|first| first == "bench").is_some() {
+        cli::bench::main(args, streams, is_terminal)
     } else {
         cli::server(args, std::env::vars_os(), streams, serve)
     };

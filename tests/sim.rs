@@ -64,7 +64,8 @@ fn every_answer_of_every_seed_has_its_place() {
     let sum = |count: fn(&Report) -> usize| reports.iter().map(count).sum::<usize>();
     println!(
         "{} seeds: {} answers judged, {} watch events, {} fragments, {} crashes, {} torn logs, \
-         {} halts, {} starts from a checkpoint, {} from shards apart, {} page reads, {} full disks",
+         {} halts, {} starts from a checkpoint, {} from shards apart, {} page reads, \
+         {} full disks, {} reshards, {} cut short",
         reports.len(),
         sum(|report| report.judged),
         sum(|report| report.events),
@@ -76,6 +77,8 @@ fn every_answer_of_every_seed_has_its_place() {
         sum(|report| report.apart),
         sum(|report| report.page_reads),
         sum(|report| report.full),
+        sum(|report| report.resharded),
+        sum(|report| report.reshards_cut),
     );
     assert!(failed.is_empty(), "seeds that fail: {failed:?}");
     if reports.len() >= 200 {
@@ -87,7 +90,9 @@ fn every_answer_of_every_seed_has_its_place() {
             && sum(|report| report.checkpointed) > 50
             && sum(|report| report.apart) > 10
             && sum(|report| report.page_reads) > 500
-            && sum(|report| report.full) > 3;
+            && sum(|report| report.full) > 3
+            && sum(|report| report.resharded) > 30
+            && sum(|report| report.reshards_cut) > 30;
         assert!(reached, "the seeds reach too little");
     }
 }

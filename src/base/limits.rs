@@ -267,6 +267,9 @@ pub const DELTA_VALUE_BYTES_MIN: usize = 64;
 pub const REMAINING_MAX: usize = 1_024;
 /// Bytes of the two keys of such a place. A longer one is not remembered.
 pub const REMAINING_KEY_BYTES_MAX: usize = 4 << 10;
+/// Pages of each old shard in memory while a store is written for another number of shards: two of
+/// the largest with the branches above them, and some that are read ahead.
+pub const RESHARD_CACHE_BYTES: usize = 16 << 20;
 /// Reads of old versions that remember how far they have come while they wait for a page. With one
 /// more, another begins anew.
 pub const TRAILS_MAX: usize = 128;

@@ -9,6 +9,9 @@
 //! Tests: here.
 
 pub mod bench;
+mod progress;
+mod units;
+pub mod utl;
 
 use std::ffi::OsString;
 use std::io::Write;

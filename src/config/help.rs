@@ -11,7 +11,9 @@ pub(super) fn usage() -> String {
      \n\
      \x20 ringbolt [flags]        run a server; the flags are etcd's\n\
      \x20 ringbolt --version      say which version this is\n\
-     \x20 ringbolt -h | --help    list all flags\n"
+     \x20 ringbolt -h | --help    list all flags\n\
+     \x20 ringbolt utl --help     commands on the files of a server that is stopped\n\
+     \x20 ringbolt bench --help   a load generator for any server of the etcd API\n"
         .to_owned()
 }
 

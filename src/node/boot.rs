@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::base::effect::AlarmKind;
+use crate::base::effect::{AlarmKind, Effect};
 use crate::base::record::Malformed;
 use crate::base::{LeaseId, RaftIndex, ShardId};
 use crate::orderer::RecoveredEntry;
@@ -50,7 +50,34 @@ pub struct ShardStart {
     pub meta_index: RaftIndex,
 }
 
+/// The last entries that a shard's state covers when a life begins.
+#[derive(Clone, Copy, Debug)]
+pub struct Covered {
+    /// Its own checkpoint's.
+    pub own: RaftIndex,
+    /// The first shard's, in which the member's own matters stand.
+    pub meta: RaftIndex,
+}
+
+impl Covered {
+    /// Whether an effect of this entry was applied in an earlier life.
+    #[must_use]
+    pub fn has(self, index: RaftIndex, effect: &Effect) -> bool {
+        let known_to = match effect {
+            Effect::Record(_) | Effect::Compact { .. } => self.own,
+            Effect::Grant { .. } | Effect::Revoke { .. } | Effect::Alarm { .. } => self.meta,
+        };
+        index <= known_to
+    }
+}
+
 impl ShardStart {
+    /// What it holds of the log.
+    #[must_use]
+    pub fn covered(&self) -> Covered {
+        Covered { own: self.superblock.state.applied.index, meta: self.meta_index }
+    }
+
     /// Leases that exist.
     pub fn leases(&self) -> impl Iterator<Item = LeaseId> {
         self.meta.iter().filter_map(|entry| match entry {

@@ -15,6 +15,7 @@ mod leader;
 mod mail;
 mod reader;
 mod renewer;
+pub mod reshard;
 mod shard_role;
 mod topology;
 mod view;
@@ -36,7 +37,7 @@ use crate::watch::{AskId, Compacted, Hub, Interest, More, Output, Settings, Watc
 use crate::wire::call::{Answer, CallId, Reply, Request, WatchMessage};
 use crate::wire::etcdserverpb as pb;
 
-pub use boot::{Boot, Refused, ShardStart, Whose};
+pub use boot::{Boot, Covered, Refused, ShardStart, Whose};
 pub use leader::{Applied, BootError, Leader, LeaderMetrics};
 pub use mail::{Mail, Origin};
 pub use topology::Topology;

@@ -200,6 +200,12 @@ impl Orderer {
         })
     }
 
+    /// Hands out what recovery found of a lone voter's log, as a start does; no term begins, and
+    /// nothing new is to enter the log.
+    pub fn replay(&mut self, committed: &mut VecDeque<Committed>) {
+        self.fetch(committed);
+    }
+
     /// Starts an election; a lone voter wins it at once.
     pub fn campaign(&mut self, committed: &mut VecDeque<Committed>) {
         self.driver.campaign();

@@ -25,6 +25,8 @@ mod pipe;
 pub mod probe;
 pub mod procfs;
 pub mod pump;
+mod recovery;
+pub mod reshard;
 mod ring;
 pub mod scrape;
 mod segments;

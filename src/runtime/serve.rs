@@ -21,11 +21,9 @@ use super::disk::{Disk, DiskMetrics};
 use super::mailbox::{Arrival, Mailboxes, Serves};
 use super::metrics::{ApplyMetrics, CoreMetrics, ProcessMetrics, Scraper};
 use super::page_disk::PageDisk;
-use super::page_files::PageDir;
 use super::probe::Grant;
-use super::segments::SegmentDir;
 use super::station::Station;
-use super::{memory, notify, signals};
+use super::{memory, notify, recovery, signals};
 use crate::base::CoreId;
 use crate::base::limits::{
     CHECKPOINT_LOG_BYTES, CHECKPOINT_PAUSE_NS, CONNECTIONS_MAX, READ_SLICE_RECORDS,
@@ -39,7 +37,7 @@ use crate::config::{
 use crate::frontend::http::{Scope, Site};
 use crate::frontend::port::{FrontendContext, Settings};
 use crate::log;
-use crate::node::{Boot, Core, Leader, NodeConfig, Outbox, Refused, ShardStart, Topology, Whose};
+use crate::node::{Boot, Core, Leader, NodeConfig, Outbox, ShardStart, Topology};
 use crate::router::Router;
 use crate::shard::store::ScrubSettings;
 use crate::shard::wal::{Layout, Verdict};
@@ -214,29 +212,13 @@ fn settings(config: &Config, data_dir: &DataDir) -> Settings {
 
 /// Reads the page files' superblocks and the log, and says what it found.
 fn recover(config: &Config, data_dir: &DataDir) -> Result<Boot, String> {
-    let (log, files) = (SegmentDir::new(data_dir.wal()), PageDir::new(data_dir.shards()));
-    let identity = &data_dir.identity;
-    let whose = Whose {
-        data_dir: identity.data_dir_id,
-        cluster: identity.member.cluster_id,
-        member: identity.member.member_id,
-        shards: identity.member.shards,
-        hash_seed: identity.key_hash_seed,
-        is_used: data_dir.is_used(),
-    };
-    let refused = |refused: Refused| match refused {
-        Refused::Log(corrupt) => {
-            format!("the log in {} is refused: {corrupt}", data_dir.wal().display())
-        }
-        // A page file names itself.
-        refused => format!("the data directory {} is refused: {refused}", data_dir.root.display()),
-    };
     let layout = Layout {
-        lanes: identity.member.shards,
+        lanes: data_dir.identity.member.shards,
         depth: config.wal_depth,
         segment_bytes: config.wal_segment_bytes,
     };
-    let boot = Boot::recover(&log, &files, &whose, layout).map_err(refused)?;
+    let whose = recovery::whose(data_dir);
+    let boot = recovery::recover(data_dir, data_dir.shards(), &whose, layout)?;
     match &boot.recovered.verdict {
         Verdict::Clean => log!(Info, "the log is intact", "entries" => boot.entries.len()),
         torn => log!(

@@ -11,6 +11,7 @@ pub mod eval;
 pub mod memtable;
 pub mod mvcc;
 pub mod pages;
+pub mod reshard;
 pub mod store;
 pub mod tree;
 pub mod wal;

@@ -106,6 +106,29 @@ impl Plan {
         plan
     }
 
+    /// Whose its files are.
+    #[must_use]
+    pub fn whose(&self, is_used: bool) -> Whose {
+        Whose {
+            data_dir: DATA_DIR,
+            cluster: 1,
+            member: self.node.member,
+            shards: self.shards,
+            hash_seed: HASH_SEED,
+            is_used,
+        }
+    }
+
+    /// The same member with another number of shards, each with what a shard has now.
+    pub fn reshard(&mut self, shards: u16) {
+        let scale = |bytes: u64, before: u16| bytes / u64::from(before) * u64::from(shards);
+        let cache = scale(self.node.page_cache_bytes as u64, self.shards);
+        self.node.page_cache_bytes = usize::try_from(cache).expect("small");
+        self.node.memtable_bytes = scale(self.node.memtable_bytes, self.shards);
+        self.layout.lanes = shards;
+        self.shards = shards;
+    }
+
     /// More cores than shards, so that reads can wait where the coordinator's mail does not;
     /// slices, fragments and quotas of very little.
     pub fn vary(&mut self, prng: &mut Prng) {
@@ -178,14 +201,7 @@ impl Machine {
         is_used: bool,
         now: Tick,
     ) -> Result<Machine, Refused> {
-        let whose = Whose {
-            data_dir: DATA_DIR,
-            cluster: 1,
-            member: plan.node.member,
-            shards: plan.shards,
-            hash_seed: HASH_SEED,
-            is_used,
-        };
+        let whose = plan.whose(is_used);
         let boot = Boot::recover(disk, pages, &whose, plan.layout)?;
         let starts = boot.starts.clone();
         let verdict = boot.recovered.verdict;

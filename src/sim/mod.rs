@@ -15,6 +15,7 @@ pub mod mail;
 pub mod model;
 pub mod page_disk;
 pub mod requests;
+pub mod reshard;
 pub mod rig;
 pub mod watched;
 pub mod workload;

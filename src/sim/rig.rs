@@ -36,9 +36,19 @@ impl Rig {
     /// If it does not open.
     #[must_use]
     pub fn new(plan: Plan) -> Rig {
-        let (disk, pages) = (Disk::default(), PageDisk::new(plan.shards));
+        let pages = PageDisk::new(plan.shards);
+        Rig::open(plan, Disk::default(), pages, false)
+    }
+
+    /// A member that serves what its disks hold.
+    ///
+    /// # Panics
+    /// If it does not open.
+    #[must_use]
+    pub fn open(plan: Plan, disk: Disk, pages: PageDisk, is_used: bool) -> Rig {
         let now = Tick(1);
-        let machine = Machine::boot(&plan, &disk, &pages, false, now).expect("empty disks");
+        let machine = Machine::boot(&plan, &disk, &pages, is_used, now);
+        let machine = machine.unwrap_or_else(|refused| panic!("a start was refused: {refused}"));
         let (post, told, replies) = (Post::default(), Vec::new(), Vec::new());
         let mut rig = Rig { machine, post, disk, pages, now, plan, calls: 0, replies, told };
         rig.run();

@@ -1,6 +1,7 @@
 //! One seed: a member that lives, dies and lives again under random clients.
 
 mod pages;
+mod reshards;
 mod watches;
 
 use std::collections::BTreeMap;
@@ -77,6 +78,10 @@ pub struct Report {
     pub page_reads: usize,
     /// Pages that found no space.
     pub full: usize,
+    /// Times that the store was written for another number of shards.
+    pub resharded: usize,
+    /// Times that this was cut short.
+    pub reshards_cut: usize,
     /// The store's last revision.
     pub revision: i64,
 }
@@ -103,6 +108,8 @@ pub struct World {
     is_busy: bool,
     /// What most of it is about.
     topic: Option<Topic>,
+    /// Draws when the store is written for another number of shards.
+    reshards: Option<Prng>,
     /// Events until the next disk operation that ends fails.
     fault_in: Option<u64>,
     answered: usize,
@@ -167,6 +174,7 @@ pub fn run(seed: u64, sink: Option<fn(&str)>) -> Report {
         waking: vec![None; cores],
         is_busy: false,
         topic,
+        reshards: reshards::drawn(seed),
         fault_in: None,
         answered: 0,
         handled: 0,
@@ -250,6 +258,7 @@ impl World {
         self.begin_disk();
         self.begin_pages();
         self.crash(end);
+        self.reshard();
         self.boot();
         self.report.crashes += 1;
     }

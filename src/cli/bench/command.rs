@@ -6,9 +6,10 @@ use std::io::Write;
 
 use super::args::{self, Args, Common};
 use super::result::{Parameter, Run};
-use super::run::{self, Progress};
+use super::run;
 use super::scenarios::{self, Plan, Scenario};
 use super::{hdrlog, html, json, saved, search, table};
+use crate::cli::progress::Progress;
 use crate::runtime::file;
 
 /// The search for the highest rate, as it is called in place of a scenario.

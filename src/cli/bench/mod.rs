@@ -29,8 +29,9 @@ mod scenarios;
 mod schedule;
 mod search;
 pub mod table;
-mod units;
 mod values;
 mod verdict;
 
 pub use command::main;
+
+use super::units;

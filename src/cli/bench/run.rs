@@ -1,7 +1,6 @@
 //! One run: threads that send, and a coordinator that keeps the time, looks at processes and tells
 //! how it goes.
 
-use std::io::Write;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::Duration;
 
@@ -16,6 +15,7 @@ use super::scenarios::Plan;
 use super::schedule::Share;
 use super::verdict;
 use crate::base::Tick;
+use crate::cli::progress::Progress;
 use crate::runtime::clock::Clock;
 use crate::runtime::procfs::{self, Sample};
 use crate::runtime::pump::{Address, Pump};
@@ -25,41 +25,6 @@ use crate::runtime::scrape;
 const LINGER_MS: u64 = 300;
 /// Between the word to begin and the first operation, so that all threads begin together.
 const LEAD_MS: u64 = 3;
-
-/// Where progress is told, once a second.
-pub struct Progress<'p> {
-    /// Lines go there.
-    pub out: &'p mut dyn Write,
-    /// One line that is written over, for a person who watches.
-    pub is_terminal: bool,
-    /// Nothing is told.
-    pub is_quiet: bool,
-}
-
-impl Progress<'_> {
-    fn line(&mut self, text: &str) {
-        if self.is_quiet {
-            return;
-        }
-        // Whoever closed the stream does not want the line.
-        let _ = if self.is_terminal {
-            write!(self.out, "\r\x1b[K{text}").and_then(|()| self.out.flush())
-        } else {
-            writeln!(self.out, "{text}")
-        };
-    }
-
-    fn note(&mut self, text: &str) {
-        let head = if self.is_terminal { "\r\x1b[K" } else { "" };
-        let _ = writeln!(self.out, "{head}{text}");
-    }
-
-    fn end(&mut self) {
-        if self.is_terminal && !self.is_quiet {
-            let _ = write!(self.out, "\r\x1b[K");
-        }
-    }
-}
 
 /// Carries a plan out.
 ///

@@ -5,8 +5,9 @@ use std::io::Write;
 use super::args::{Args, Flag, flag, parse_ms};
 use super::command::{described, fail, read, refuse, show};
 use super::result::Run;
-use super::run::{self, Progress};
+use super::run;
 use super::scenarios::Scenario;
+use crate::cli::progress::Progress;
 
 /// What `max` takes beside the flags of its scenario.
 pub const HELP: &str = "

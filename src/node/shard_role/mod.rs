@@ -18,14 +18,14 @@ use std::sync::Arc;
 
 use super::mail::{Mail, OperationId, Origin, Release, Rests};
 use super::view::{Lack, Memo, Newest, Overlay};
-use super::{Here, Outbox, ShardStart, Topology, coordinator};
+use super::{Covered, Here, Outbox, ShardStart, Topology, coordinator};
 use crate::base::batch::{Batch, Placed};
 use crate::base::effect::{AlarmKind, Effect};
 use crate::base::limits::{OPERATIONS_MAX, SHARD_QUEUE_MAX};
 use crate::base::record::Record;
 use crate::base::reject::Reject;
 use crate::base::shared::Position;
-use crate::base::{LeaseId, RaftIndex, Revision, ShardId, Term, Tick};
+use crate::base::{LeaseId, Revision, ShardId, Term, Tick};
 use crate::orderer::{Place, Proposal};
 use crate::shard::eval::{self, Ask, Conditions, Given, Missing, Stop, Write};
 use crate::shard::pages::PageRef;
@@ -91,9 +91,8 @@ pub(super) struct ShardRole {
     /// Writes in it are admitted and unanswered, of which there are `ADMITTED_MAX`; reads are calls
     /// and windows under way, each once.
     waiting: Vec<(Awaited, Waiting)>,
-    /// The last entries that the checkpoints cover which this life began with: its own, and that
-    /// of the first shard.
-    started_at: (RaftIndex, RaftIndex),
+    /// What the checkpoints hold of the log which this life began with.
+    covered: Covered,
     // Checkpoints.
     /// What their next slice waits for.
     work_awaits: Option<Awaited>,
@@ -133,7 +132,7 @@ impl ShardRole {
             queue: VecDeque::new(),
             jobs: VecDeque::new(),
             waiting: Vec::new(),
-            started_at: (state.applied.index, start.meta_index),
+            covered: start.covered(),
             work_awaits: None,
             work_at: None,
             retry_at: None,
@@ -447,14 +446,9 @@ impl ShardRole {
     fn apply(&mut self, here: &Here, batch: &Batch) {
         // What the checkpoints of the start hold was applied in an earlier life. The member's own
         // matters stand in the first shard's alone.
-        let (started_at, meta_index) = self.started_at;
         for placed in &batch.effects {
             let is_mine = placed.shard.is_none_or(|shard| shard == self.id);
-            let known_to = match &placed.effect {
-                Effect::Record(_) | Effect::Compact { .. } => started_at,
-                Effect::Grant { .. } | Effect::Revoke { .. } | Effect::Alarm { .. } => meta_index,
-            };
-            if !is_mine || batch.index <= known_to {
+            if !is_mine || self.covered.has(batch.index, &placed.effect) {
                 continue;
             }
             match &placed.effect {

@@ -7,7 +7,7 @@
 //!             was created is durable, its name included, before anything relies on it.
 //! Limits: none.
 //! Must not: read or write a segment of the log, or a page file that it did not make.
-//! Tests: datadir/tests.rs.
+//! Tests: datadir/tests.rs, datadir/staging/tests.rs.
 //!
 //! ```text
 //! <data-dir>/member/wal/        empty; supervisors look for it
@@ -17,18 +17,21 @@
 //! <data-dir>/ringbolt/used      stands once the member has served from here
 //! <data-dir>/ringbolt/wal/      segments of the log
 //! <data-dir>/ringbolt/shards/   one page file per shard, made with the space of its superblocks
+//! <data-dir>/ringbolt/reshard-* page files for another number of shards, or those before them
 //! ```
 
 mod identity;
+mod staging;
 #[cfg(test)]
 mod tests;
 
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
+use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
 pub use identity::{Identity, NewMember};
+pub use staging::Staged;
 
 use crate::base::ShardId;
 use crate::shard::pages::{FileId, HEAD_BYTES};
@@ -83,13 +86,14 @@ impl DataDir {
         let identity = match (wanted, is_new) {
             (Some(member), true) => {
                 places.make_inner()?;
-                places.make_page_files(member.shards)?;
+                places.make_page_files("ringbolt/shards", member.shards)?;
                 let identity = Identity::new(member, random()?);
                 places.write_atomically("ringbolt", "identity", identity.text().as_bytes())?;
                 identity
             }
             _ => {
                 let identity = places.read_identity()?;
+                places.settle_reshard(identity.member.shards, &mut warnings)?;
                 places.refuse_lost_log()?;
                 places.refuse_lost_pages(identity.member.shards)?;
                 places.make_inner()?;
@@ -252,19 +256,23 @@ impl<'a> Places<'a> {
         ))
     }
 
-    /// Whether a page file holds more than the zeros that it is made with.
+    /// Whether any page file is written to.
     fn is_page_written(&self) -> Result<bool, String> {
         for name in self.names("ringbolt/shards")? {
-            let tail = format!("ringbolt/shards/{name}");
-            let failed = |why| self.failed("read", &tail, &why);
-            let mut head = Vec::new();
-            let file = File::open(self.at(&tail)).map_err(failed)?;
-            file.take(HEAD_BYTES as u64 + 1).read_to_end(&mut head).map_err(failed)?;
-            if head.len() > HEAD_BYTES || head.iter().any(|byte| *byte != 0) {
+            if self.is_written(&format!("ringbolt/shards/{name}"))? {
                 return Ok(true);
             }
         }
         Ok(false)
+    }
+
+    /// Whether a page file holds more than the zeros that it is made with.
+    fn is_written(&self, tail: &str) -> Result<bool, String> {
+        let failed = |why| self.failed("read", tail, &why);
+        let mut head = Vec::new();
+        let file = File::open(self.at(tail)).map_err(failed)?;
+        file.take(HEAD_BYTES as u64 + 1).read_to_end(&mut head).map_err(failed)?;
+        Ok(head.len() > HEAD_BYTES || head.iter().any(|byte| *byte != 0))
     }
 
     fn refuse_lost_log(&self) -> Result<(), String> {
@@ -281,12 +289,12 @@ impl<'a> Places<'a> {
 
     /// A page file stands from the beginning, so one that is not there was lost.
     fn refuse_lost_pages(&self, shards: u16) -> Result<(), String> {
-        let all = (0..shards).map(ShardId);
-        let Some(lost) = all.clone().find(|shard| !self.at(&page_file(*shard)).is_file()) else {
+        let folder = "ringbolt/shards";
+        let files = page_files(folder, shards);
+        let Some(lost) = files.into_iter().find(|tail| !self.at(tail).is_file()) else {
             return Ok(());
         };
-        let folder = "ringbolt/shards".to_owned();
-        let tail = if self.at(&folder).is_dir() { page_file(lost) } else { folder };
+        let tail = if self.at(folder).is_dir() { lost } else { folder.to_owned() };
         Err(format!(
             "{}/{tail} is gone, and with it what this member acknowledged and no longer keeps in \
              its log: put it back, or remove the whole directory to begin an empty store",
@@ -332,8 +340,8 @@ impl<'a> Places<'a> {
     }
 
     /// Makes the page files. The zeros are written, so that no first superblock wants for space.
-    fn make_page_files(&self, shards: u16) -> Result<(), String> {
-        for tail in (0..shards).map(|shard| page_file(ShardId(shard))) {
+    fn make_page_files(&self, folder: &str, shards: u16) -> Result<(), String> {
+        for tail in page_files(folder, shards) {
             let mut options = OpenOptions::new();
             options.write(true).create(true).truncate(true).mode(0o600);
             let made = options.open(self.at(&tail)).and_then(|mut file| {
@@ -342,7 +350,6 @@ impl<'a> Places<'a> {
             });
             made.map_err(|why| self.failed("make", &tail, &why))?;
         }
-        let folder = "ringbolt/shards";
         sync_folder(&self.at(folder)).map_err(|why| self.failed("make", folder, &why))
     }
 
@@ -402,6 +409,9 @@ impl<'a> Places<'a> {
                 .mode(0o600)
                 .open(&temporary)?;
             file.write_all(bytes)?;
+            if let Ok(before) = fs::metadata(&target) {
+                keep_owner(&temporary, &before)?;
+            }
             file.sync_all()?;
             fs::rename(&temporary, &target)?;
             sync_folder(&folder_path)
@@ -420,9 +430,9 @@ impl<'a> Places<'a> {
     }
 }
 
-/// Where a shard's page file lies in the directory.
-fn page_file(shard: ShardId) -> String {
-    format!("ringbolt/shards/{}", FileId(shard).file_name())
+/// Where the shards' page files lie in the directory.
+fn page_files(folder: &str, shards: u16) -> Vec<String> {
+    (0..shards).map(|shard| format!("{folder}/{}", FileId(ShardId(shard)).file_name())).collect()
 }
 
 /// Makes a folder that only its owner may enter, and makes its name durable.
@@ -447,6 +457,15 @@ fn tighten(path: &Path, mode: u32) -> io::Result<()> {
         return Ok(());
     }
     fs::set_permissions(path, Permissions::from_mode(mode))
+}
+
+/// Gives what was made to the owner of something else.
+fn keep_owner(path: &Path, of: &Metadata) -> io::Result<()> {
+    let now = fs::metadata(path)?;
+    if (now.uid(), now.gid()) == (of.uid(), of.gid()) {
+        return Ok(());
+    }
+    chown(path, Some(of.uid()), Some(of.gid()))
 }
 
 /// Makes the names in a folder durable.

@@ -2,24 +2,24 @@
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::os::unix::fs::{MetadataExt, symlink};
+use std::os::unix::fs::symlink;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use super::*;
 
 /// A folder that is gone at the end of the test.
-struct Scratch(PathBuf);
+pub(super) struct Scratch(PathBuf);
 
 impl Scratch {
-    fn new(name: &str) -> Scratch {
+    pub(super) fn new(name: &str) -> Scratch {
         let path = std::env::temp_dir().join(format!("ringbolt-{}-{name}", std::process::id()));
         let _ = fs::remove_dir_all(&path);
         fs::create_dir_all(&path).expect("a scratch folder");
         Scratch(path)
     }
 
-    fn data(&self) -> PathBuf {
+    pub(super) fn data(&self) -> PathBuf {
         self.0.join("data")
     }
 
@@ -41,12 +41,12 @@ fn member() -> NewMember {
     NewMember { cluster_id: 1, member_id: 2, peer_urls, shards: 3 }
 }
 
-fn open(root: &Path) -> Result<DataDir, String> {
+pub(super) fn open(root: &Path) -> Result<DataDir, String> {
     DataDir::open(root, || Ok(member()))
 }
 
 /// Every file and folder with what must not change about it.
-fn picture(root: &Path) -> BTreeMap<PathBuf, (u32, Vec<u8>)> {
+pub(super) fn picture(root: &Path) -> BTreeMap<PathBuf, (u32, Vec<u8>)> {
     let mut all = BTreeMap::new();
     let mut folders = vec![root.to_owned()];
     while let Some(folder) = folders.pop() {

@@ -63,6 +63,11 @@ impl Cache {
         self.by_unit.get(&at.unit).is_some_and(|slot| slot.at == at)
     }
 
+    /// Bytes that it may hold.
+    pub(super) fn bytes_max(&self) -> usize {
+        self.bytes_max
+    }
+
     /// Bytes of all pages in it.
     pub(super) fn bytes(&self) -> usize {
         self.bytes

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 
-use crate::base::limits::{PAGE_CLEAR_SLICE, PAGE_PUNCH_UNITS_MIN};
+use crate::base::limits::{PAGE_CLEAR_SLICE, PAGE_PUNCH_UNITS_MIN, PAGES_AHEAD};
 use crate::shard::disk::{DiskFault, Token, Tokens};
 
 use super::allocator::Allocator;
@@ -132,6 +132,24 @@ impl PageFile {
     /// too many are asked for; again when a read has ended.
     pub fn wish(&mut self, at: PageRef) -> bool {
         self.holds(at) || self.reader.wish(at)
+    }
+
+    /// Asks for pages, the first of them above all, and says whether that was taken on: else it is
+    /// to be asked for again when any read has ended.
+    pub fn wish_ahead(&mut self, wanted: &[PageRef]) -> bool {
+        // What is read ahead must not drive out what comes before it: new pages have a tenth of the
+        // cache until they are asked for twice.
+        let mut left = self.cache.bytes_max() / 10;
+        let mut is_taken = false;
+        for (place, at) in wanted.iter().take(PAGES_AHEAD).enumerate() {
+            let bytes = at.logical as usize;
+            if place > 0 && bytes > left {
+                break;
+            }
+            left = left.saturating_sub(bytes);
+            is_taken |= self.wish(*at) && place == 0;
+        }
+        is_taken
     }
 
     /// Reads a page of the newest roots past the cache, to see whether it is intact.

@@ -33,9 +33,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::base::effect::AlarmKind;
-use crate::base::limits::{LAYER_SLICE_RECORDS, PAGES_AHEAD};
+use crate::base::limits::LAYER_SLICE_RECORDS;
 use crate::base::record::{Malformed, Record};
-use crate::base::{LeaseId, Revision};
+use crate::base::{LeaseId, RaftIndex, Revision};
 use crate::shard::disk::{DiskFault, Token};
 use crate::shard::memtable::Memtable;
 use crate::shard::pages::{DiskOp, Fault, PageFile, PageRef, Read, Superblock, UNIT_BYTES};
@@ -259,18 +259,7 @@ impl Store {
     /// Asks for pages, the first of them above all, and says whether it was taken on: else it is
     /// to be asked for again when any read has ended.
     pub fn wish(&mut self, wanted: &[PageRef], out: &mut Vec<DiskOp>) -> bool {
-        // What is read ahead must not drive out what comes before it: new pages have a tenth of the
-        // cache until they are asked for twice.
-        let mut left = self.settings.cache_bytes / 10;
-        let mut is_taken = false;
-        for (place, at) in wanted.iter().take(PAGES_AHEAD).enumerate() {
-            let bytes = at.logical as usize;
-            if place > 0 && bytes > left {
-                break;
-            }
-            left = left.saturating_sub(bytes);
-            is_taken |= self.file.wish(*at) && place == 0;
-        }
+        let is_taken = self.file.wish_ahead(wanted);
         self.file.tend(out);
         is_taken
     }
@@ -294,6 +283,18 @@ impl Store {
         let read = self.file.on_read(token, result.as_deref().map_err(|fault| *fault));
         self.file.tend(out);
         read
+    }
+
+    /// The last entry of the log that its newest durable checkpoint covers.
+    #[must_use]
+    pub fn checkpointed(&self) -> RaftIndex {
+        self.file.newest().state.applied.index
+    }
+
+    /// The page file, for who reads on what the newest checkpoint holds.
+    #[must_use]
+    pub fn into_file(self) -> PageFile {
+        self.file
     }
 
     // --- within ---------------------------------------------------------------------------

@@ -25,7 +25,7 @@ pub use self::entries::{lease_of, leased_key, undo_key, undo_place};
 pub use self::merge::{Change, Merge, REPLACED_COST_BYTES, Step, Take};
 pub use self::page::{Entry, check, references};
 pub use self::read::{Damaged, Leaf, Reader, Stop, Visitor, Walk};
-pub use self::undone::{Chain, Delta, Form, Replaced, Undone};
+pub use self::undone::{Chain, Delta, Form, Replaced, Undone, undone_key};
 
 use crate::base::limits::{BRANCH_UNITS, CURRENT_LEAF_UNITS, LEAF_UNITS, UNDO_LEAF_UNITS};
 use crate::shard::pages::{PageForm, logical_bytes_in};

@@ -292,6 +292,18 @@ impl Undone {
     }
 }
 
+/// The key that a value of `undo` is about, in whatever form it keeps what was replaced.
+///
+/// # Errors
+/// [`Malformed`] for a value that is too short.
+pub fn undone_key(value: &[u8]) -> Result<&[u8], Malformed> {
+    let head = value.split_first_chunk::<UNDO_HEADER_BYTES>();
+    let (&[_, _, _, _, a, b, c, d], rest) =
+        head.ok_or(Malformed("an undo entry shorter than its header"))?;
+    let key_len = u32::from_le_bytes([a, b, c, d]) as usize;
+    rest.get(..key_len).ok_or(Malformed("an undo entry shorter than its key"))
+}
+
 fn decode_whole(mut rest: Bytes, is_named: bool) -> Result<Replaced, Malformed> {
     let mut before = None;
     if is_named {
@@ -371,6 +383,8 @@ mod tests {
             let value = form.encode(turn, b"key");
             let back = Undone::decode(&value).expect("own encoding").copied();
             assert_eq!((back.turn, &back.key[..]), (turn, &b"key"[..]));
+            assert_eq!(undone_key(&value), Ok(&b"key"[..]));
+            assert!(undone_key(&value[..10]).is_err() && undone_key(&value[..7]).is_err());
             match (&back.replaced, form) {
                 (Replaced::Nothing, Form::Nothing) => {}
                 (Replaced::Whole { record, before }, Form::Whole { log, before: put }) => {
