@@ -12,7 +12,7 @@ pub mod check;
 mod cluster;
 pub mod conn;
 mod connection;
-mod frame;
+pub mod frame;
 mod header;
 mod health;
 pub mod http;

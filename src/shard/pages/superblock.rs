@@ -35,6 +35,7 @@ use std::fmt;
 use bytes::Buf;
 
 use crate::base::block::{BLOCK_BYTES, Blocks};
+use crate::base::limits::COUNT_MAX;
 use crate::base::{RaftIndex, Revision, ShardId, Term};
 use crate::shard::disk::{NO_START, REMEDY};
 use crate::shard::wal::ChainPoint;
@@ -139,6 +140,13 @@ impl Superblock {
     #[must_use]
     pub fn unit(&self) -> u32 {
         slot_of(self.sequence) as u32 * SLOT_UNITS as u32
+    }
+
+    /// Its slot, named as a page is.
+    #[must_use]
+    pub fn place(&self) -> PageRef {
+        let [units, bytes] = [SLOT_UNITS, SLOT_UNITS * BLOCK_BYTES].map(|number| number as u32);
+        PageRef { unit: self.unit(), units, stored: bytes, logical: bytes, checksum: 0 }
     }
 
     /// Its slot: the unit twice.
@@ -254,7 +262,12 @@ fn fields(mut rest: &[u8]) -> Option<Superblock> {
     let identity = Identity { data_dir, cluster, member, shard, shards, hash_seed };
     let roots = Roots { current, undo, leased, meta };
     let state = State { applied, revision, compact_revision, roots };
-    let is_possible = sequence > 0 && file_units >= SUPERBLOCK_UNITS;
+    let counts = [sequence, applied.index.0, applied.term.0, applied.sequence];
+    let is_possible = sequence > 0
+        && file_units >= SUPERBLOCK_UNITS
+        && counts.into_iter().all(|count| count <= COUNT_MAX)
+        && (Revision::EMPTY.0..=COUNT_MAX.cast_signed()).contains(&revision.0)
+        && (-1..=revision.0).contains(&compact_revision.0);
     is_possible.then_some(Superblock { identity, sequence, file_units, state })
 }
 

@@ -13,17 +13,19 @@ pub(super) struct Adopt {
     /// Pages to be looked at, with their levels.
     open: Vec<(PageRef, u8)>,
     found: Vec<Extent>,
+    /// Units of the file: more pages there cannot be.
+    file_units: usize,
 }
 
 impl Adopt {
-    pub(super) fn new(trees: &Trees) -> Adopt {
+    pub(super) fn new(trees: &Trees, file_units: u32) -> Adopt {
         let roots = [trees.current, trees.undo, trees.leased, trees.meta];
         let open = roots.into_iter().flatten().map(|root| (root.page, root.height)).collect();
-        Adopt { open, found: Vec::new() }
+        Adopt { open, found: Vec::new(), file_units: file_units as usize }
     }
 
     /// Looks at some branches. True when none is left.
-    fn step(&mut self, pages: &dyn Pages) -> Result<bool, Stop> {
+    pub(super) fn step(&mut self, pages: &dyn Pages) -> Result<bool, Stop> {
         for _ in 0..ADOPT_SLICE_PAGES {
             let Some((at, level)) = self.open.last().copied() else { return Ok(true) };
             if level > 0 {
@@ -32,6 +34,11 @@ impl Adopt {
                 let below = tree::references(&page).map_err(damaged)?;
                 self.open.pop();
                 self.open.extend(below.into_iter().map(|below| (below, level - 1)));
+                // Branches that name the same pages again and again would be walked for ever.
+                if self.open.len() + self.found.len() > self.file_units {
+                    let what = "of trees with more pages than their file has units";
+                    return Err(damaged(Malformed(what)));
+                }
             } else {
                 self.open.pop();
             }

@@ -145,7 +145,7 @@ impl Store {
             meta: MetaChanges::new(),
             frozen: None,
             going: Vec::new(),
-            adopt: (superblock.sequence > 0).then(|| Adopt::new(&trees)),
+            adopt: (superblock.sequence > 0).then(|| Adopt::new(&trees, superblock.file_units)),
             file,
             trees,
             tree_revision: state.revision,

@@ -208,10 +208,11 @@ impl Store {
         assert!(revision >= cut, "a read at {revision}, below the cut at {cut}: it held nothing");
     }
 
-    /// A tree holds what it cannot hold.
+    /// A tree holds what it cannot hold, or lacks what it must hold. One that has no page at all is
+    /// the superblock's fault.
     pub(super) fn damaged(&self, kind: Kind, what: Malformed) -> Stop {
-        let root = self.root(kind).expect("a tree without a root holds nothing");
-        Stop::Damaged(Damaged { page: root.page, what: what.0 })
+        let page = self.root(kind).map_or_else(|| self.file.newest().place(), |root| root.page);
+        Stop::Damaged(Damaged { page, what: what.0 })
     }
 
     /// The keys of `range` above `after` that the layers hold, in order.

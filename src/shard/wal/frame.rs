@@ -42,7 +42,7 @@ use std::fmt;
 use bytes::{Buf, Bytes};
 
 use crate::base::block::{BLOCK_BYTES, Blocks};
-use crate::base::limits::{WAL_CHUNKS_MAX, WAL_PAYLOAD_BYTES_MAX};
+use crate::base::limits::{COUNT_MAX, WAL_CHUNKS_MAX, WAL_PAYLOAD_BYTES_MAX};
 use crate::base::{RaftIndex, Term};
 
 use super::disk::SegmentId;
@@ -283,6 +283,10 @@ pub fn parse(preamble: &[u8]) -> Result<Preamble, Unfit> {
         vote: rest.get_u64_le(),
         commit: RaftIndex(rest.get_u64_le()),
     };
+    let counts = [sequence, index.0, term.0, hard_state.term.0];
+    if counts.into_iter().any(|count| count > COUNT_MAX) {
+        return Err(Unfit::Damaged);
+    }
     let (chunks, payload_len) = (rest.get_u32_le() as usize, rest.get_u32_le() as usize);
     let kind = match rest.get_u32_le() {
         1 => Kind::Entry,
@@ -455,6 +459,26 @@ mod tests {
         bytes[CHECKSUM_AT..HEADER_BYTES].copy_from_slice(&checksum.to_le_bytes());
         assert!(matches!(glance(&bytes, &place()), Glance::Maybe { preamble_len: 128 }));
         assert_eq!(parse(&bytes[..128]).err(), Some(Unfit::Version(2)));
+    }
+
+    #[test]
+    fn numbers_that_no_log_comes_to_are_damage() {
+        let with = |change: &dyn Fn(&mut Head)| {
+            let mut head = head();
+            change(&mut head);
+            parse(&flat(&seal(&place(), head, Vec::new()))[..HEADER_BYTES]).map(|found| found.head)
+        };
+        for (count, is_possible) in [(COUNT_MAX, true), (COUNT_MAX + 1, false), (u64::MAX, false)] {
+            let all: [&dyn Fn(&mut Head); 4] = [
+                &|head| head.sequence = count,
+                &|head| head.index = RaftIndex(count),
+                &|head| head.term = Term(count),
+                &|head| head.hard_state.term = Term(count),
+            ];
+            for change in all {
+                assert_eq!(with(change).is_ok(), is_possible, "{count}");
+            }
+        }
     }
 
     #[test]

@@ -141,3 +141,26 @@ fn another_format_is_refused_by_its_number() {
     let version = 7;
     assert_eq!(opened(&file), Err(Refusal::Version { file: FileId(IDENTITY.shard), version }));
 }
+
+#[test]
+fn a_state_that_no_store_comes_to_is_damage() {
+    type Change = fn(&mut Superblock);
+    let impossible: [Change; 8] = [
+        |one| one.sequence = u64::MAX,
+        |one| one.state.applied.index = RaftIndex(u64::MAX),
+        |one| one.state.applied.term = Term(1 << 63),
+        |one| one.state.applied.sequence = u64::MAX,
+        |one| one.state.revision = Revision(i64::MAX),
+        |one| one.state.revision = Revision(0),
+        |one| one.state.compact_revision = Revision(-2),
+        |one| one.state.compact_revision = one.state.revision.next(),
+    ];
+    for change in impossible {
+        let mut superblock = superblock(3);
+        change(&mut superblock);
+        let mut file = file(&[2]);
+        let at = superblock.unit() as usize * UNIT;
+        file[at..at + 2 * UNIT].copy_from_slice(&flat(&superblock.blocks()));
+        assert_eq!(opened(&file), Ok((2, Verdict::Torn { slot: 1 })), "{:?}", superblock.state);
+    }
+}

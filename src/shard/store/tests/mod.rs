@@ -1,6 +1,8 @@
 //! A store whose page file lies in memory, for tests of everything that reads one.
 
+mod adopt;
 mod chains;
+mod hostile;
 
 use std::collections::BTreeSet;
 
