@@ -358,10 +358,14 @@ fn damage_is_named_and_changes_nothing() {
     member.kill();
     let file = folder.path.join("data/ringbolt/shards/0.pages");
     let whole = fs::read(&file).expect("a page file");
-    // Every page begins with its name; the first one is of a leaf, most likely.
+    // Every page begins with its name, and says which checkpoint wrote it. Those of the newest one
+    // that has a superblock are all in use.
+    let number = |at: usize| u64::from_le_bytes(whole[at..at + 8].try_into().expect("8 bytes"));
+    let superblocks = [0, 2 * 4096].into_iter().filter(|at| whole[*at..].starts_with(b"RINGSUPR"));
+    let newest = superblocks.map(|at| number(at + 64)).max().expect("a checkpoint");
     let pages: Vec<usize> = (4..whole.len() / 4096)
         .map(|unit| unit * 4096)
-        .filter(|at| whole[*at..].starts_with(b"RINGPAGE"))
+        .filter(|at| whole[*at..].starts_with(b"RINGPAGE") && number(at + 32) == newest)
         .collect();
     let mut refused = 0;
     for at in pages.iter().take(6) {
