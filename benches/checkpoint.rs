@@ -46,7 +46,13 @@ impl Shard {
             hash_seed: 4,
         };
         let scrub = ScrubSettings { rest_ms: None, bytes_per_s: 1 };
-        let settings = Settings { cache_bytes: 1 << 30, memtable_bytes: 4 << 30, seed: 5, scrub };
+        let settings = Settings {
+            cache_bytes: 1 << 30,
+            memtable_bytes: 4 << 30,
+            checkpoint_behind: (u64::MAX, u64::MAX),
+            seed: 5,
+            scrub,
+        };
         let store = Store::open(Superblock::fresh(identity), 16 << 10, BTreeSet::new(), settings);
         Shard {
             store: store.expect("an empty file"),

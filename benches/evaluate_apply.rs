@@ -164,7 +164,13 @@ fn store() -> Store {
     let shard = ShardId(0);
     let identity = Identity { data_dir: 1, cluster: 1, member: 1, shard, shards: 1, hash_seed: 1 };
     let scrub = ScrubSettings { rest_ms: None, bytes_per_s: 1 };
-    let settings = Settings { cache_bytes: 1 << 20, memtable_bytes: 8 << 30, seed: 1, scrub };
+    let settings = Settings {
+        cache_bytes: 1 << 20,
+        memtable_bytes: 8 << 30,
+        checkpoint_behind: (u64::MAX, u64::MAX),
+        seed: 1,
+        scrub,
+    };
     Store::open(Superblock::fresh(identity), 16 << 10, BTreeSet::new(), settings)
         .expect("an empty file")
 }

@@ -246,13 +246,18 @@ pub const PAGES_AHEAD: usize = 16;
 pub const MERGE_AHEAD_CHANGES: usize = 1_024;
 /// Untouched pages that a merge rewrites to fill an underfull one before it; then it stays so.
 pub const MERGE_PULLS_MAX: usize = 6;
-/// Bytes that one slice of a checkpoint moves or writes, before other work gets its turn: about a
-/// full leaf.
-pub const CHECKPOINT_SLICE_BYTES: usize = 128 << 10;
-/// Pause between two slices of a checkpoint while the next layer is less full than this.
-pub const CHECKPOINT_PAUSE_NS: u64 = 1_500_000;
-/// The same: from here on it goes on without a pause.
-pub const CHECKPOINT_HURRY_PERCENT: u64 = 25;
+/// Bytes that one slice of a checkpoint moves, before other work gets its turn; a page that it
+/// writes may be more.
+pub const CHECKPOINT_SLICE_BYTES: usize = 32 << 10;
+/// The same while the next layer is far ahead.
+pub const CHECKPOINT_HURRIED_SLICE_BYTES: usize = 128 << 10;
+/// The most that a checkpoint rests between two slices.
+pub const CHECKPOINT_PAUSE_NS: u64 = 500_000;
+/// How far a layer is ahead of the merge of the one before it, in thousandths of itself, when that
+/// rests no more.
+pub const CHECKPOINT_HURRY_PERMILLE: u64 = 250;
+/// The same when writers wait.
+pub const CHECKPOINT_AHEAD_PERMILLE: u64 = 500;
 /// A checkpoint that found no space is tried again behind so long.
 pub const CHECKPOINT_RETRY_MS: u64 = 1_000;
 /// Bytes of log behind which a checkpoint is due.

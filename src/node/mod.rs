@@ -261,9 +261,12 @@ impl Core {
     ) -> Core {
         assert_eq!(leader.is_some(), core == Topology::ORDERER, "the leader's part on {core}");
         let shards = topology.shards_on(core).iter().map(|shard| {
+            let shards = topology.router().shards();
+            let (records, bytes) = config.checkpoint_behind;
             let settings = store::Settings {
-                cache_bytes: config.page_cache_bytes / usize::from(topology.router().shards()),
-                memtable_bytes: config.memtable_bytes / u64::from(topology.router().shards()),
+                cache_bytes: config.page_cache_bytes / usize::from(shards),
+                memtable_bytes: config.memtable_bytes / u64::from(shards),
+                checkpoint_behind: (records / u64::from(shards), bytes / u64::from(shards)),
                 seed: config.seed ^ u64::from(shard.0),
                 scrub: config.scrub,
             };

@@ -12,6 +12,7 @@ use crate::base::range::KeyRange;
 use crate::base::record::Record;
 use crate::base::{LeaseId, Revision};
 use crate::shard::eval::{Ask, Given, Missing, Page, View};
+use crate::shard::memtable::size_of_version;
 use crate::shard::mvcc::source::{AsOf, Source, Stop};
 use crate::shard::store::{Overlaid, Store};
 
@@ -22,17 +23,28 @@ pub(super) struct Overlay {
     pub(super) records: BTreeMap<Bytes, Arc<Record>>,
     /// Leases whose end is in flight.
     pub(super) leases_gone: BTreeSet<LeaseId>,
+    /// What the records will take of a layer.
+    bytes: u64,
 }
 
 impl Overlay {
     pub(super) fn insert(&mut self, record: &Arc<Record>) {
-        self.records.insert(record.key_bytes(), Arc::clone(record));
+        self.bytes += size_of_version(record);
+        if let Some(before) = self.records.insert(record.key_bytes(), Arc::clone(record)) {
+            self.bytes -= size_of_version(&before);
+        }
+    }
+
+    /// What will come to a layer, but for versions that a newer one has overtaken here.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// A record is applied: its entry goes unless a newer one has taken its place.
     pub(super) fn applied(&mut self, record: &Record) {
         if self.records.get(record.key()).is_some_and(|held| held.at() == record.at()) {
             self.records.remove(record.key());
+            self.bytes -= size_of_version(record);
         }
     }
 }

@@ -68,6 +68,7 @@ impl Reshard {
         let settings = Settings {
             cache_bytes,
             memtable_bytes,
+            checkpoint_behind: (u64::MAX, u64::MAX),
             seed: whose.hash_seed,
             scrub: ScrubSettings { rest_ms: None, bytes_per_s: 1 },
         };

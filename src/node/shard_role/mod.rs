@@ -181,9 +181,11 @@ impl ShardRole {
     }
 
     fn run_queue(&mut self, here: &mut Here, out: &mut Outbox) {
-        // What is full waits for the checkpoint, and its clients with it.
-        while self.open && self.latched.is_none() && self.parked.is_none() && !self.store.is_full()
-        {
+        while self.open && self.latched.is_none() && self.parked.is_none() {
+            // What is full waits for the checkpoint, and its clients with it.
+            if !self.store.has_room(self.overlay.bytes()) {
+                return;
+            }
             match self.queue.pop_front() {
                 None => return,
                 Some(Queued::Latch(operation, asks)) => {

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::{Awaited, Queued, ShardRole, Until, Waiting};
-use crate::base::limits::{CHECKPOINT_HURRY_PERCENT, CHECKPOINT_RETRY_MS};
+use crate::base::limits::CHECKPOINT_RETRY_MS;
 use crate::base::shared::Position;
 use crate::base::{Revision, Tick};
 use crate::node::mail::Mail;
@@ -163,7 +163,12 @@ impl ShardRole {
             self.retry_at = None;
             self.store.retry_checkpoint();
         }
-        !self.jobs.is_empty() | self.work(here, out)
+        let more = self.work(here, out);
+        // Each slice makes room for a little more.
+        if !self.queue.is_empty() {
+            self.run_queue(here, out);
+        }
+        !self.jobs.is_empty() | more
     }
 
     fn work(&mut self, here: &Here, out: &mut Outbox) -> bool {
@@ -177,14 +182,14 @@ impl ShardRole {
         match worked {
             // The disk and this core are for those who wait: a checkpoint hurries only as far as
             // the next layer fills.
-            Ok(true)
-                if here.config.checkpoint_pause_ns > 0
-                    && self.store.fill_percent() < CHECKPOINT_HURRY_PERCENT =>
-            {
-                self.work_at = Some(here.now.plus_ns(here.config.checkpoint_pause_ns));
-                false
-            }
-            Ok(more) => more,
+            Ok(true) => match self.store.rest_ns(here.config.checkpoint_pause_ns) {
+                0 => true,
+                rest_ns => {
+                    self.work_at = Some(here.now.plus_ns(rest_ns));
+                    false
+                }
+            },
+            Ok(false) => false,
             Err(Halt::Stop(stop)) => {
                 self.work_awaits = Some(self.wish(stop, out));
                 false

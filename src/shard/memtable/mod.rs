@@ -226,7 +226,9 @@ pub fn net_of(turn: Turn) -> i64 {
     }
 }
 
-fn size_of_version(record: &Record) -> u64 {
+/// What a version takes of a layer.
+#[must_use]
+pub fn size_of_version(record: &Record) -> u64 {
     record.log().len() as u64 + RECORD_OVERHEAD_BYTES
 }
 

@@ -12,6 +12,7 @@ use super::cache::Cache;
 use super::checkpoint::{Checkpoint, Ended, Failed, Stage};
 use super::disk::{Action, DiskOp, Fault, FileId};
 use super::extent::{Extent, PageRef, UNIT_BYTES};
+use super::holes::Holes;
 use super::image::{Codec, Place};
 use super::reader::{Purpose, Reader};
 use super::superblock::{State, Superblock};
@@ -49,6 +50,8 @@ pub struct PageFile {
     tokens: Tokens,
     /// `None`: the references were not walked yet. Reads need none.
     allocator: Option<Allocator>,
+    /// What was given back of what is free, in this life.
+    holes: Holes,
     cache: Cache,
     reader: Reader,
     checkpoint: Checkpoint,
@@ -73,6 +76,7 @@ impl PageSink for PageFile {
         let packed = self.codec.pack(&logical);
         let allocator = self.allocator.as_mut().expect("a checkpoint has its allocator");
         let extent = allocator.take(packed.units()).expect("a page file stays below 16 TiB");
+        self.holes.fill(extent);
         let (at, blocks) = packed.seal(extent, self.newest.sequence + 1);
         self.checkpoint.put(at, logical, blocks);
         self.disk_units = self.disk_units.max(extent.end());
@@ -104,6 +108,7 @@ impl PageFile {
             codec: Codec::new(place, form),
             tokens: Tokens::default(),
             allocator: (newest.sequence == 0).then(Allocator::new),
+            holes: Holes::default(),
             cache: Cache::new(cache_bytes_max),
             reader: Reader::default(),
             checkpoint: Checkpoint::new(),
@@ -228,13 +233,17 @@ impl PageFile {
         });
     }
 
-    /// Gives the space of long free runs back to the filesystem. Between checkpoints only: space
-    /// that the next one takes has to be found anew.
+    /// Gives the space of long free runs back to the filesystem, unless it was. Between checkpoints
+    /// only: space that the next one takes has to be found anew.
     pub fn punch(&mut self) {
         assert!(self.is_idle(), "free runs were punched in a file that is not idle");
         let allocator = self.allocator.as_ref().expect("an idle file has its allocator");
         let runs = allocator.free_runs(PAGE_PUNCH_UNITS_MIN);
-        self.checkpoint.trim(runs.map(|extent| Action::Punch { extent }));
+        let pieces = runs.flat_map(|run| self.holes.missing_from(run));
+        let pieces: Vec<Extent> =
+            pieces.filter(|piece| piece.units >= PAGE_PUNCH_UNITS_MIN).collect();
+        pieces.iter().for_each(|piece| self.holes.dig(*piece));
+        self.checkpoint.trim(pieces.into_iter().map(|extent| Action::Punch { extent }));
     }
 
     /// Starts what can be started, and clears one slice of what was freed. Called after every
@@ -298,6 +307,7 @@ impl PageFile {
         if cleared.is_empty() {
             let units = allocator.file_units();
             let is_longer = units < std::mem::replace(&mut self.disk_units, units);
+            self.holes.cut(units);
             self.checkpoint.trim(is_longer.then_some(Action::Cut { units }));
             return;
         }

@@ -27,6 +27,7 @@ mod checkpoint;
 mod disk;
 mod extent;
 mod file;
+mod holes;
 mod image;
 mod reader;
 mod scrub;

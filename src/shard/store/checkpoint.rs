@@ -10,8 +10,8 @@ use bytes::Bytes;
 
 use super::adopt::Halt;
 use super::gathered::Gathered;
+use super::pace::Progress;
 use super::{Frozen, MetaChanges, Store, Trees};
-use crate::base::limits::CHECKPOINT_SLICE_BYTES;
 use crate::base::{RaftIndex, Revision, Tick};
 use crate::shard::disk::{DiskFault, Token};
 use crate::shard::memtable::Memtable;
@@ -46,6 +46,7 @@ pub(super) struct Checkpoint {
     cut: Revision,
     /// What `undo` and the layer held together.
     versions: u64,
+    progress: Progress,
 }
 
 #[derive(Debug)]
@@ -65,6 +66,10 @@ impl Checkpoint {
     /// Whether it waits for space on the disk.
     pub(super) fn is_held(&self) -> bool {
         matches!(self.stage, Stage::Due { is_held: true })
+    }
+
+    pub(super) fn progress(&self) -> Progress {
+        self.progress
     }
 }
 
@@ -92,6 +97,7 @@ impl Store {
             gathered: Gathered::none(),
             cut: self.cut,
             versions: 0,
+            progress: Progress::default(),
         });
     }
 
@@ -125,8 +131,9 @@ impl Store {
             self.punch();
             self.file.tend(out);
         }
+        let budget = self.slice_bytes();
         let Some(mut checkpoint) = self.checkpoint.take() else { return Ok(more) };
-        let stepped = self.checkpoint_step(&mut checkpoint);
+        let stepped = self.checkpoint_step(&mut checkpoint, budget);
         self.checkpoint = Some(checkpoint);
         self.file.tend(out);
         Ok(more | stepped?)
@@ -144,7 +151,11 @@ impl Store {
         }
     }
 
-    fn checkpoint_step(&mut self, checkpoint: &mut Checkpoint) -> Result<bool, Halt> {
+    fn checkpoint_step(
+        &mut self,
+        checkpoint: &mut Checkpoint,
+        budget: usize,
+    ) -> Result<bool, Halt> {
         match &mut checkpoint.stage {
             Stage::Due { is_held } => {
                 if *is_held || !self.file.is_idle() {
@@ -155,6 +166,7 @@ impl Store {
                 checkpoint.cut = self.cut;
                 let frozen = self.frozen.as_ref().expect("a checkpoint merges a layer");
                 checkpoint.gathered = Gathered::new(&frozen.table, self.cut);
+                checkpoint.progress = Progress::of_layer(&frozen.table);
                 checkpoint.versions = undo_len(&self.trees) + frozen.table.version_count() as u64;
                 self.merge_next(checkpoint, Kind::Current);
                 Ok(true)
@@ -163,14 +175,17 @@ impl Store {
                 if !self.file.has_room() {
                     return Ok(false);
                 }
-                let gathered = &mut checkpoint.gathered;
-                let is_current = *kind == Kind::Current;
+                let Checkpoint { gathered, progress, .. } = checkpoint;
+                let kind = *kind;
                 let deltas = self.deltas.get_mut();
-                let mut take = |change: &Change, old: Option<Bytes>| match is_current {
-                    true => gathered.take(change, old, deltas),
-                    false => change.value.clone(),
+                let mut take = |change: &Change, old: Option<Bytes>| {
+                    progress.count(kind);
+                    match kind {
+                        Kind::Current => gathered.take(change, old, deltas),
+                        _ => change.value.clone(),
+                    }
                 };
-                let step = merge.step(&mut self.file, &mut take, CHECKPOINT_SLICE_BYTES);
+                let step = merge.step(&mut self.file, &mut take, budget);
                 if let Some(what) = checkpoint.gathered.take_wrong() {
                     return Err(self.damaged(Kind::Current, what).into());
                 }
@@ -178,7 +193,6 @@ impl Store {
                     tree::Step::Paused => {}
                     tree::Step::Wanted(pages) => return Err(Stop::Wanted(pages).into()),
                     tree::Step::Done(root) => {
-                        let kind = *kind;
                         *checkpoint.trees.at(kind) = root;
                         match next_of(kind) {
                             Some(Kind::Undo) => checkpoint.stage = Stage::Encoding,
@@ -191,7 +205,7 @@ impl Store {
             }
             Stage::Encoding => {
                 let deltas = self.deltas.get_mut();
-                if !checkpoint.gathered.encode(CHECKPOINT_SLICE_BYTES, deltas) {
+                if !checkpoint.gathered.encode(budget, deltas) {
                     self.merge_next(checkpoint, Kind::Undo);
                 }
                 Ok(true)

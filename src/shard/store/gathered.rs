@@ -231,7 +231,7 @@ impl Replaced {
     fn encode(&mut self, next: &Record, deltas: &mut Deltas) -> usize {
         let Replaced::Before(last) = self else { return ENTRY_COST_BYTES };
         let record = Arc::clone(last);
-        let cost = REPLACED_COST_BYTES + record.log().len() + next.log().len();
+        let cost = REPLACED_COST_BYTES + record.log().len();
         *self = match deltas.make(&record, next) {
             Some(delta) => Replaced::Delta(delta),
             None => Replaced::Version { record, before: None },

@@ -19,6 +19,7 @@ mod history;
 mod leases;
 pub mod meta;
 mod overlaid;
+mod pace;
 mod read;
 mod scrub;
 mod stretch;
@@ -61,6 +62,8 @@ pub struct Settings {
     pub cache_bytes: usize,
     /// Bytes of the layers in memory and of what a checkpoint gathers.
     pub memtable_bytes: u64,
+    /// Records and bytes behind which a checkpoint is due though the layer has room.
+    pub checkpoint_behind: (u64, u64),
     /// Keys the hashes of the layers' keys, so that clients cannot aim at them.
     pub seed: u64,
     /// Passes over all pages.
@@ -232,26 +235,6 @@ impl Store {
     pub fn bytes(&self) -> u64 {
         let layers: u64 = self.layers().map(Memtable::bytes).sum();
         layers + u64::from(self.file.file_units()) * UNIT_BYTES
-    }
-
-    /// Whether the layer that takes changes has its share of memory, and a checkpoint is due.
-    #[must_use]
-    pub fn wants_checkpoint(&self) -> bool {
-        self.active.bytes() >= self.settings.memtable_bytes / 3
-    }
-
-    /// How full the layer that takes changes is.
-    #[must_use]
-    pub fn fill_percent(&self) -> u64 {
-        100 * self.active.bytes() / (self.settings.memtable_bytes / 3).max(1)
-    }
-
-    /// Whether nothing more should be evaluated before the checkpoint under way ends. One that
-    /// waits for space on the disk is not waited for: what frees space has to go on.
-    #[must_use]
-    pub fn is_full(&self) -> bool {
-        let is_held = self.checkpoint.as_ref().is_some_and(Checkpoint::is_held);
-        self.frozen.is_some() && self.wants_checkpoint() && !is_held
     }
 
     // --- pages ----------------------------------------------------------------------------

@@ -24,7 +24,7 @@ use crate::base::record::Malformed;
 use crate::shard::pages::{PageRef, PageSink, Pages};
 
 /// What it costs beside its bytes to make a delta of what was replaced.
-pub const REPLACED_COST_BYTES: usize = 1 << 10;
+pub const REPLACED_COST_BYTES: usize = 512;
 
 /// What becomes of a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -344,7 +344,7 @@ impl<I: Iterator<Item = Change>> Merge<I> {
 
     fn put_next(&mut self, take: &mut Take<'_>, old: Option<Bytes>) -> usize {
         let change = self.changes.next().expect("a change was looked at");
-        let cost = change.cost() + old.as_ref().map_or(0, |old| old.len() + REPLACED_COST_BYTES);
+        let cost = change.cost() + old.as_ref().map_or(0, |_| REPLACED_COST_BYTES);
         let Some(value) = take(&change, old) else { return cost };
         let item = Item::new(&change.key, &value);
         let measured = measure(self.kind, 0, &item.entry, item.key_len);

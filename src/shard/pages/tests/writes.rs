@@ -169,6 +169,9 @@ fn freed_space_is_used_again_and_given_back() {
     rig.settle();
     let hole = all[10].extent().offset() as usize..all[18].extent().offset() as usize;
     assert!(rig.disk.bytes[hole].iter().all(|byte| *byte == 0));
+    rig.file.punch();
+    rig.tend();
+    assert!(rig.pending.is_empty() && rig.file.is_idle(), "what was given back is not again");
     let again = rig.checkpoint(&pages[..1], &[]);
     assert_eq!(again[0].unit, all[10].unit, "low addresses first");
 }

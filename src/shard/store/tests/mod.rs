@@ -36,7 +36,13 @@ impl Paged {
             hash_seed: seed,
         };
         let scrub = ScrubSettings { rest_ms: None, bytes_per_s: 1 };
-        let settings = Settings { cache_bytes, memtable_bytes: 1 << 30, seed, scrub };
+        let settings = Settings {
+            cache_bytes,
+            memtable_bytes: 1 << 30,
+            checkpoint_behind: (u64::MAX, u64::MAX),
+            seed,
+            scrub,
+        };
         let store = Store::open(Superblock::fresh(identity), 16 << 10, BTreeSet::new(), settings);
         let store = store.expect("an empty superblock");
         Paged { store, file: vec![0; 16 << 10], pending: Vec::new(), index: 0 }

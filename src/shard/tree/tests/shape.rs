@@ -171,8 +171,8 @@ fn a_slice_does_what_its_budget_allows() {
             }
         }
     }
-    // 8 MB are moved, as many replaced at three times the cost, and as many written.
-    assert!((150..400).contains(&slices), "{slices} slices");
+    // 8 MB are moved, as many replaced at twice the cost, and as many written.
+    assert!((100..400).contains(&slices), "{slices} slices");
 }
 
 #[test]

@@ -110,7 +110,13 @@ impl Shard {
 
     fn over(superblock: Superblock, file: Vec<u8>, leases: BTreeSet<LeaseId>) -> Option<Shard> {
         let scrub = ScrubSettings { rest_ms: Some(1), bytes_per_s: 1 << 40 };
-        let settings = Settings { cache_bytes: 1 << 20, memtable_bytes: 1 << 20, seed: 3, scrub };
+        let settings = Settings {
+            cache_bytes: 1 << 20,
+            memtable_bytes: 1 << 20,
+            checkpoint_behind: (u64::MAX, u64::MAX),
+            seed: 3,
+            scrub,
+        };
         let store = Store::open(superblock, file.len() as u64, leases, settings).ok()?;
         let state = superblock.state;
         Some(Shard {
