@@ -137,8 +137,8 @@ pub const BLOCK_POOL_RUNS_MAX: usize = BATCHES_IN_FLIGHT_MAX;
 pub const BLOCK_POOL_RUN_BYTES_MAX: usize = 4 * WAL_RUN_BYTES_MAX as usize;
 /// Bytes that recovery holds of each lane.
 pub const WAL_SCAN_BYTES: usize = 256 << 10;
-/// Indexes, terms, revisions and sequences that a log or a checkpoint may say. A higher one is damage:
-/// nobody counts that far, and whoever goes on from there needs numbers above it.
+/// Indexes, terms, revisions and sequences that a log or a checkpoint may say. A higher one is
+/// damage: nobody counts that far, and whoever goes on from there needs numbers above it.
 pub const COUNT_MAX: u64 = 1 << 62;
 /// Damaged frames that recovery remembers to name them. More of them stay without a name.
 pub const WAL_DAMAGE_NAMED_MAX: usize = 1024;

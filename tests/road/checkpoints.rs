@@ -2,6 +2,8 @@
 
 use prost::Message;
 
+use ringbolt::base::prng::Prng;
+use ringbolt::sim::disk::End;
 use ringbolt::wire::mvccpb;
 
 use super::*;
@@ -121,4 +123,53 @@ fn a_watch_from_a_compacted_delete_is_shown_it_and_not_what_it_deleted() {
     rig.run();
     assert_eq!(told(&rig), [(4, None, None), (5, some("three"), None)]);
     assert_eq!(refused(Some(rig.ask(0, Request::Range(get(&key, 3))))), Reject::Compacted);
+}
+
+/// Answers a call while the page file of the second shard does nothing.
+fn ask_beside_a_stuck_shard(rig: &mut Rig, request: Request) -> Reply {
+    let call = rig.call(0, request);
+    for _ in 0..1_000 {
+        rig.step(0);
+        for token in rig.disk.pending() {
+            rig.disk.finish(token);
+            rig.machine.give(CoreId(0), Input::Disk(token.0, Ok(())));
+        }
+        for (shard, token) in rig.pages.pending().into_iter().filter(|(shard, _)| shard.0 == 0) {
+            let answer = rig.pages.finish(shard, token);
+            rig.machine.give(CoreId(0), answer);
+        }
+        if let Some(reply) = rig.reply(call) {
+            return reply;
+        }
+    }
+    panic!("no answer");
+}
+
+#[test]
+fn a_start_from_shards_apart_makes_no_checkpoint_that_is_older_than_one_of_them() {
+    let mut plan = Plan::new(1, 2, 1);
+    plan.layout.segment_bytes = 4 << 20;
+    plan.node.checkpoint_behind = (100, u64::MAX);
+    let mut rig = Rig::new(plan.clone());
+    let keys = [rig.key(0, 0), rig.key(1, 0)];
+    for number in 0..150 {
+        let write = put(&keys[number % 2], &number.to_string());
+        assert_eq!(revision(Some(ask_beside_a_stuck_shard(&mut rig, write))), number as i64 + 2);
+    }
+    // From here on they begin earlier, and the ring shows little of the log at a time.
+    plan.node.checkpoint_behind = (20, u64::MAX);
+    plan.ring = 32;
+    let mut prng = Prng::new(1);
+    for life in 0..3 {
+        rig.pages.crash(End::Killed, &mut prng);
+        rig.disk.crash(End::Killed, &mut prng);
+        rig = Rig::open(plan.clone(), rig.disk, rig.pages, true);
+        assert!(life > 0 || rig.machine.is_apart, "one shard has a checkpoint and one has none");
+        for number in 0..150 {
+            let request = Request::Range(get(&keys[number % 2], number as i64 + 2));
+            let Ok(Answer::Range(found)) = rig.ask(0, request) else { panic!("{number}") };
+            let found = found.records.first().map(|record| record.value().to_vec());
+            assert_eq!(found, Some(number.to_string().into_bytes()), "life {life}");
+        }
+    }
 }

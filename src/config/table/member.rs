@@ -84,8 +84,9 @@ pub(super) const OWN: [Flag; 10] = [
     Flag::new("cores", Uint32, "0", Own,
         "Cores to run on. 0: all that the process may use."),
     Flag::new("shards", Uint32, "0", Own,
-        "Shards of the keyspace, fixed when the data directory is made, at most 16.\n\
-         0: a quarter of the cores, one on up to four cores."),
+        "Shards of the keyspace of a new data directory, at most 16.\n\
+         0: a quarter of the cores, one on up to four cores.\n\
+         One that is there keeps its own: ringbolt utl reshard changes them."),
     Flag::new("wal-sync", Choice(&["dsync", "fdatasync"]), "dsync", Own,
         "How the log becomes durable: writes with O_DSYNC, or a write and an fdatasync."),
     Flag::new("wal-depth", Uint32, "1", Own,

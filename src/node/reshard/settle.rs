@@ -62,6 +62,12 @@ impl Settle {
         let points = boot.recovered.points().map(|point| (point.index, point)).collect();
         let oldest = boot.oldest().state;
         let batches = log_end(boot, member, router)?;
+        // A checkpoint ends with a batch; so does the log, with that one or a later one.
+        let end = batches.back().map_or(oldest.applied.index, |batch| batch.index);
+        let ahead = shards.iter().find(|shard| shard.store.checkpointed() > end);
+        if let Some(shard) = ahead {
+            return Err(Failed::Apart { file: FileId(shard.id) });
+        }
         Ok(Settle {
             shards,
             batches,

@@ -57,7 +57,7 @@ pub enum Failed {
         /// In which tree.
         kind: Kind,
     },
-    /// A file is not as of the entry of the log that the first one is of.
+    /// A file is not as of an entry of the log that the others are of.
     Apart {
         /// The file.
         file: FileId,
@@ -96,7 +96,7 @@ impl fmt::Display for Failed {
                 name(*kind)
             ),
             Failed::Apart { file } => {
-                write!(f, "{file} is of another entry of the log than the first shard; {REMEDY}")
+                write!(f, "{file} is of an entry of the log that the others are not of; {REMEDY}")
             }
             Failed::Sums { kind } => write!(
                 f,
